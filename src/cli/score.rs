@@ -18,11 +18,13 @@ use crate::core::predictor::Published;
 use crate::dead_letter::Reason;
 use crate::ops::Exit;
 use crate::ops::stdout::{Stdout, errln};
-use crate::rows::{BadRow, Format, Item, Rows, RowsError};
+use crate::rows::{BadRow, Format, Item, Rows, RowsError, is_same_file};
 use crate::score::{FileOutcome, FileScorer, PanelHandle, ScoreError};
 
 /// The number of rows that are read before their outcomes are written, as a multiple of the events in flight.
 const CHUNK: usize = 4;
+/// The size at which a chunk ends, in bytes of rows.
+const CHUNK_BYTES: usize = 16 << 20;
 /// The maximum size of a file of predictors, in bytes.
 const MAX_WEIGHTS: u64 = 16 * MAX_PREDICTOR as u64;
 /// The number of dead letters that are described if no file takes them.
@@ -225,6 +227,13 @@ pub fn score(args: &ScoreArgs) -> Result<Exit, Failure> {
         let error = anyhow!("--weights has policy {}, which the policies file does not have", unknown.policy);
         return Err(Failure { exit: Exit::Config, error });
     }
+    for output in args.out.iter().chain(&args.dead_letters) {
+        if is_same_file(output, &args.file) {
+            let error =
+                anyhow!("{} is the input, which would be lost: write to another file", output.display());
+            return Err(Failure { exit: Exit::Usage, error });
+        }
+    }
     let format = args.format.as_deref().and_then(Format::named);
     let mut rows = Rows::open(&args.file, format, delimiter).map_err(rows_error)?;
     let panel = run::complete_panel(&loaded.config)?;
@@ -248,11 +257,16 @@ fn score_all(
     outputs: &mut Outputs,
 ) -> Result<(), Failure> {
     loop {
-        let mut items = Vec::new();
+        let (mut items, mut bytes) = (Vec::new(), 0);
         let mut end = Ok(false);
-        while items.len() < chunk {
+        while items.len() < chunk && bytes < CHUNK_BYTES {
             match rows.next_row() {
-                Ok(Some(item)) => items.push(item),
+                Ok(Some(item)) => {
+                    if let Item::Row(row) = &item {
+                        bytes += row.json.len();
+                    }
+                    items.push(item);
+                }
                 Ok(None) => {
                     end = Ok(true);
                     break;

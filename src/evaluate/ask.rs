@@ -69,23 +69,23 @@ fn is_final(votes: &[Vote]) -> bool {
     })
 }
 
-/// Returns the panel's cache file, whose name depends on everything that the votes depend on: the experts' ids, their
-/// models and encoders, their views and roles, and the encoder of the features.
+/// Returns the panel's cache file, whose name depends on everything that the votes depend on: the experts' manifests, their
+/// models and encoders, and the encoder of the features.
 fn file(cache: &Path, panel: &Panel) -> PathBuf {
     let mut digest = Sha256::new();
     for (place, expert) in panel.experts().iter().enumerate() {
-        digest_expert(expert, panel.model_hash(place), &mut digest);
+        digest_expert(expert, panel.model_hashes(place), &mut digest);
     }
     digest.update(panel.encoder().unwrap_or_default());
     cache.join(format!("evaluate-{:.16}.votes", hex(&digest.finalize().into())))
 }
 
-/// Adds an expert to the hash. `encoder`: the hash of the graph whose output it votes on.
-fn digest_expert(expert: &ExpertInfo, encoder: Option<[u8; 32]>, digest: &mut Sha256) {
-    let roles: Vec<&str> = expert.roles.iter().map(|role| role.word()).collect();
-    digest.update(format!("{}\n{}\n{}\n", expert.id, expert.view, roles.join(" ")));
+/// Adds an expert to the hash. `model`: the hashes of the model whose output it votes on.
+fn digest_expert(expert: &ExpertInfo, model: Option<[[u8; 32]; 2]>, digest: &mut Sha256) {
+    digest.update(format!("{}\n", expert.id));
+    digest.update(expert.manifest);
     digest.update(expert.model);
-    digest.update(encoder.unwrap_or_default());
+    digest.update(model.unwrap_or_default().concat());
 }
 
 /// Appends a record of the cache file: the text's hash, the votes, 1 if there are features, and the features.
@@ -163,7 +163,6 @@ pub(super) fn ask<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experts::View;
 
     #[test]
     fn a_conversation_is_known_by_all_its_turns() {
@@ -186,22 +185,22 @@ mod tests {
     }
 
     #[test]
-    fn an_expert_with_another_view_roles_or_encoder_has_other_votes() {
-        let hash = |expert: &ExpertInfo, encoder| {
+    fn an_expert_of_another_manifest_or_model_has_other_votes() {
+        let hash = |expert: &ExpertInfo, model| {
             let mut digest = Sha256::new();
-            digest_expert(expert, encoder, &mut digest);
+            digest_expert(expert, model, &mut digest);
             digest.finalize()
         };
-        let expert = ExpertInfo::example("a");
+        let (expert, model) = (ExpertInfo::example("a"), Some([[2; 32], [3; 32]]));
         let changed = [
-            (ExpertInfo { view: View::Conversation, ..expert.clone() }, Some([2; 32])),
-            (ExpertInfo { roles: vec![Role::User], ..expert.clone() }, Some([2; 32])),
-            (ExpertInfo { model: [3; 32], ..expert.clone() }, Some([2; 32])),
-            (ExpertInfo::example("b"), Some([2; 32])),
-            (expert.clone(), Some([3; 32])),
+            (ExpertInfo { manifest: [9; 32], ..expert.clone() }, model),
+            (ExpertInfo { model: [9; 32], ..expert.clone() }, model),
+            (ExpertInfo::example("b"), model),
+            (expert.clone(), Some([[9; 32], [3; 32]])),
+            (expert.clone(), Some([[2; 32], [9; 32]])),
         ];
-        for (other, encoder) in changed {
-            assert_ne!(hash(&expert, Some([2; 32])), hash(&other, encoder), "{other:?}");
+        for (other, other_model) in changed {
+            assert_ne!(hash(&expert, model), hash(&other, other_model), "{other:?}");
         }
     }
 

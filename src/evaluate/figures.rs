@@ -104,6 +104,10 @@ impl Judge {
             pairs.map(|(_, p)| *p)
         };
         let least = threshold(of(false).filter(|p| p.is_finite()).collect(), alarms);
+        if least.is_nan() {
+            // Without safe samples there is no threshold.
+            return Recall { clean: f64::NAN, attacked: f64::NAN };
+        }
         let share = |scores: &mut dyn Iterator<Item = f64>| {
             let flagged: Vec<bool> = scores.map(|p| p > least).collect();
             flagged.iter().filter(|flagged| **flagged).count() as f64 / flagged.len() as f64

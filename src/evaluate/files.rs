@@ -13,6 +13,7 @@ use super::samples::{Files, Samples};
 use super::{EvaluateError, streams, unavailable, write};
 use crate::experts::Panel;
 use crate::ops::stdout::{self, errln, outln};
+use crate::rows::is_same_file;
 
 /// Reads the files, asks the panel, prints the figures, and writes the files that the flags name.
 ///
@@ -25,6 +26,14 @@ pub(super) fn run(
     shadow: &[String],
 ) -> Result<(), EvaluateError> {
     let learner = args.learner()?;
+    let stream = args.streams.as_deref().map(|folder| stream_path(folder, &args.files));
+    for output in stream.iter().chain(&args.report) {
+        if args.files.iter().any(|file| is_same_file(output, file)) {
+            let error =
+                format!("{} is an input, which would be lost: write to another file", output.display());
+            return Err(EvaluateError::Usage(error));
+        }
+    }
     let read = samples(args, limit)?;
     let panel = open()?;
     let experts = Experts::new(&panel, shadow);
@@ -37,8 +46,8 @@ pub(super) fn run(
     let all = texts.chain(attacked.iter().flat_map(|attacked| attacked.conversations.iter().flatten()));
     let answers = ask(&panel, all.map(Into::into), &args.cache)?;
     let evaluation = Evaluation::new(&learner, &experts, &read.samples, &answers)?;
-    if let Some(folder) = &args.streams {
-        write_stream(folder, &args.files, &panel, &read.samples, &evaluation.asked)?;
+    if let Some(path) = &stream {
+        write_stream(path, &panel, &read.samples, &evaluation.asked)?;
     }
     let mut figures = evaluation.figures()?;
     if !attacked.is_empty() {
@@ -77,18 +86,13 @@ fn samples(args: &EvaluateArgs, limit: Option<usize>) -> Result<Samples, Evaluat
 
 /// Writes the samples as a label stream, in the order in which the learner learns.
 fn write_stream(
-    folder: &Path,
-    files: &[PathBuf],
+    path: &Path,
     panel: &Panel,
     samples: &[Sample],
     asked: &[Asked<'_>],
 ) -> Result<(), EvaluateError> {
+    let folder = path.parent().unwrap_or(path);
     std::fs::create_dir_all(folder).map_err(|error| unavailable(folder, &error))?;
-    let name = match files {
-        [only] => only.file_name().and_then(|name| name.to_str()?.split('.').next()).unwrap_or("file"),
-        _ => "files",
-    };
-    let path = folder.join(name).with_extension("jsonl");
     let experts: Vec<&str> = panel.experts().iter().map(|expert| expert.id.as_str()).collect();
     let encoder = panel.encoder();
     let (mut out, mut seen) = (Vec::new(), HashMap::<&str, usize>::new());
@@ -99,5 +103,14 @@ fn write_stream(
         let line = streams::line(&experts, encoder.as_ref(), &id, &sample.target.into(), asked.all);
         writeln!(out, "{line}").expect("writing to memory cannot fail");
     }
-    std::fs::write(&path, out).map_err(|error| unavailable(&path, &error))
+    std::fs::write(path, out).map_err(|error| unavailable(path, &error))
+}
+
+/// The file in `folder` that gets the stream of these files.
+fn stream_path(folder: &Path, files: &[PathBuf]) -> PathBuf {
+    let name = match files {
+        [only] => only.file_name().and_then(|name| name.to_str()?.split('.').next()).unwrap_or("file"),
+        _ => "files",
+    };
+    folder.join(name).with_extension("jsonl")
 }

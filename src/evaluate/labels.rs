@@ -25,7 +25,7 @@ const SAFE: [&str; 13] = [
 const CAUTION: [&str; 3] = ["needs caution", "needs_caution", "needs-caution"];
 
 /// Words that are no vote.
-const NO_VOTE: [&str; 4] = ["unsure", "unclear", "unknown", "n/a"];
+const NO_VOTE: [&str; 5] = ["unsure", "unclear", "unknown", "n/a", "nan"];
 
 /// The problem of a label that has no value. It does not quote the label.
 pub(super) const NO_VERDICT: &str =
@@ -125,10 +125,11 @@ impl Meaning {
             }
             Value::String(text) if text.trim().is_empty() => Ok(()),
             Value::String(text) => {
-                let (vote, weight) = match (self.word(text), text.trim().parse()) {
+                let number = text.trim().parse().ok().filter(|number: &f64| number.is_finite());
+                let (vote, weight) = match (self.word(text), number) {
                     (Some(word), _) => word,
-                    (None, Ok(number)) => (self.number(number, text.trim())?, 1.0),
-                    (None, Err(_)) => return Err(NO_VERDICT),
+                    (None, Some(number)) => (self.number(number, text.trim())?, 1.0),
+                    (None, None) => return Err(NO_VERDICT),
                 };
                 votes.add(vote, weight);
                 Ok(())

@@ -208,12 +208,12 @@ impl Preset {
                 layout(None, vec![prompt, answer])
             }
             Self::BeaverTails => {
-                let words = |word: &str| vec![word.to_owned()];
+                let words = |words: [&str; 3]| words.map(str::to_owned).to_vec();
                 let answer = response(votes("is_safe"));
                 let answer = Part { categories: named("category", false, BEAVERTAILS), ..answer };
                 let mut layout = layout(None, vec![answer]);
-                layout.meaning.unsafe_words = words("false");
-                layout.meaning.safe_words = words("true");
+                layout.meaning.unsafe_words = words(["false", "0", "0.0"]);
+                layout.meaning.safe_words = words(["true", "1", "1.0"]);
                 layout
             }
             Self::OpenAiModeration => {

@@ -50,6 +50,8 @@ pub struct ExpertInfo {
     /// The SHA-256 of its graph or rule file; of a graph with external data, one over all its files; of a remote expert,
     /// one over the settings that can change its votes.
     pub model: [u8; 32],
+    /// The SHA-256 of its manifest.
+    pub manifest: [u8; 32],
     /// The model and the prompt's version of a remote expert, which its votes name instead of `model`.
     pub revision: Option<String>,
     /// A description of one line, for display.
@@ -84,6 +86,7 @@ impl ExpertInfo {
             id: id.to_owned(),
             kind: Kind::Head,
             model: [1; 32],
+            manifest: [2; 32],
             revision: None,
             description: String::new(),
             licence: String::new(),
@@ -123,6 +126,7 @@ impl ExpertInfo {
             id: manifest.id.clone(),
             kind: manifest.kind,
             model,
+            manifest: manifest.sha256,
             revision: None,
             description: manifest.description.clone(),
             licence: manifest.licence.clone(),

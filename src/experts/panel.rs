@@ -199,12 +199,12 @@ impl Panel {
         self.encoder.as_ref().map(|encoder| encoder.encoder)
     }
 
-    /// The hash of the encoder, the classifier or the guard that runs for an expert, by the expert's place in
-    /// [`Panel::experts`]. `None` for rules.
+    /// The hashes of the model that runs for an expert: that of its graph and that of its manifest. `expert` is the place
+    /// in [`Panel::experts`]. `None` for rules.
     #[must_use]
-    pub fn model_hash(&self, expert: usize) -> Option<[u8; 32]> {
+    pub fn model_hashes(&self, expert: usize) -> Option<[[u8; 32]; 2]> {
         let model = self.models.iter().find(|model| model.experts.contains(&expert))?;
-        model.hashes.first().copied()
+        Some([*model.hashes.first()?, model.manifest])
     }
 
     /// The number of worker threads.

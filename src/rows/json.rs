@@ -5,10 +5,11 @@ use std::io::BufRead;
 use super::{BadRow, Item, MAX_ROW, Problem, Row, Source};
 
 /// The layout of a file, which its first byte tells.
+#[derive(PartialEq)]
 enum Layout {
     Unknown,
     Lines,
-    /// An array; `true` once its end was read.
+    /// An array; `true` once its end was read. Another one may follow.
     Array(bool),
 }
 
@@ -100,6 +101,22 @@ impl<R: BufRead> JsonRows<R> {
         }
     }
 
+    /// Begins the next array, of files that were joined. Returns `false` at the end of the file.
+    fn next_array(&mut self) -> Result<bool, Problem> {
+        match self.skip_space()? {
+            None => Ok(false),
+            Some(b'[') => {
+                self.bump(b'[');
+                self.layout = Layout::Array(false);
+                Ok(true)
+            }
+            Some(_) => Err(Problem::Damaged(format!(
+                "line {}: the array ended before this; write JSON lines, or one JSON array of objects",
+                self.breaks + 1
+            ))),
+        }
+    }
+
     /// Cuts the object that begins here: up to the bracket that closes it.
     fn object(&mut self, number: u64) -> Result<Item, Problem> {
         let (mut json, mut too_large) = (Vec::new(), false);
@@ -141,11 +158,15 @@ impl<R: BufRead> Source for JsonRows<R> {
                 _ => Layout::Lines,
             };
         }
-        match self.layout {
-            Layout::Array(true) => Ok(None),
-            Layout::Array(false) => self.element(),
-            Layout::Lines | Layout::Unknown => self.line(),
+        if matches!(self.layout, Layout::Lines | Layout::Unknown) {
+            return self.line();
         }
+        while self.layout == Layout::Array(false) || self.next_array()? {
+            if let Some(element) = self.element()? {
+                return Ok(Some(element));
+            }
+        }
+        Ok(None)
     }
 }
 

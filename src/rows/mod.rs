@@ -22,6 +22,12 @@ pub const MAX_ROW: usize = MAX_EVENT;
 /// The size of the buffer that files are read with, in bytes.
 const READ_BYTES: usize = 1 << 20;
 
+/// Returns `true` if both paths name one file that exists. Such a file must not be read and written.
+#[must_use]
+pub fn is_same_file(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
 /// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {

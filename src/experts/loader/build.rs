@@ -170,6 +170,7 @@ impl<'a> PanelBuilder<'a> {
             cheap: self.is_cheap(&[expert]),
             alone: manifest.alone,
             hashes: manifest.model().into_iter().collect(),
+            manifest: manifest.sha256,
         };
         let greatest_id = self.parts.tokenizers[tokenizer].greatest_id();
         let loaded = self.backends(id, |graph| classifier(id, expert, graph, input, scores));
@@ -216,6 +217,7 @@ impl<'a> PanelBuilder<'a> {
             features: features.is_some(),
             alone: manifest.alone,
             hashes: [manifest].iter().chain(heads).filter_map(|manifest| manifest.model()).collect(),
+            manifest: manifest.sha256,
         };
         let greatest_id = self.parts.tokenizers[tokenizer].greatest_id();
         let greatest_id = greatest_id.expect("a window tokenizer gives token ids");
@@ -296,6 +298,7 @@ impl<'a> PanelBuilder<'a> {
             cheap: self.is_cheap(&[expert]),
             alone: false,
             hashes: vec![remote.hash()],
+            manifest: manifest.sha256,
         };
         let profile = Profile { reads: Form::Text, padded_to: None, prefix: 0, max_in_flight: None };
         let backend = || Box::new(NotLoaded { experts: vec![expert], profile }) as ModelBackend;

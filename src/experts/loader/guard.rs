@@ -111,6 +111,7 @@ impl PanelBuilder<'_> {
             // An answer is decoded token by token, so that texts of one run would take each other's time.
             alone: group.iter().any(|manifest| manifest.alone || tables(manifest).categories),
             hashes: group.iter().filter_map(|manifest| manifest.model()).collect(),
+            manifest: first.sha256,
         };
         let experts = group.iter().zip(&prompts).zip(&model.experts);
         let experts = experts.map(|((manifest, prompts), &expert_index)| GuardExpert {

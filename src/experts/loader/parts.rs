@@ -37,13 +37,15 @@ pub(crate) struct Model {
     pub(crate) alone: bool,
     /// The hashes of its graphs, that of its encoder or classifier first. A later load must find the same.
     pub(crate) hashes: Vec<[u8; 32]>,
+    /// The hash of the manifest of its encoder, classifier or first guard.
+    pub(crate) manifest: [u8; 32],
 }
 
 impl Model {
     /// Returns `true` if a later load found the same model. Whether a guard's texts run one by one is found out by
-    /// running it.
+    /// running it, and manifests may get other notes.
     pub(crate) fn is_same(&self, known: &Self) -> bool {
-        *self == Self { alone: self.alone, ..known.clone() }
+        *self == Self { alone: self.alone, manifest: self.manifest, ..known.clone() }
     }
 
     /// The limits of its batches.

@@ -231,6 +231,8 @@ pub(super) enum Body {
 #[derive(Debug, Clone)]
 pub(super) struct Manifest {
     pub(super) id: String,
+    /// The SHA-256 of its text.
+    pub(super) sha256: [u8; 32],
     pub(super) kind: Kind,
     pub(super) description: String,
     pub(super) licence: String,

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
+
 use super::Manifest;
 use super::raw::RawManifest;
 use super::validate::Validator;
@@ -38,7 +40,8 @@ impl Manifest {
         let (view, roles, ask) = (validator.view(&raw)?, validator.roles(&raw)?, validator.ask(&raw)?);
         let body = validator.body(&mut raw)?;
         let RawManifest { id, kind, description, licence, source, alone, quality, .. } = raw;
-        Ok(Self { id, kind, description, licence, source, alone, view, roles, ask, body, quality })
+        let sha256 = Sha256::digest(text).into();
+        Ok(Self { id, sha256, kind, description, licence, source, alone, view, roles, ask, body, quality })
     }
 }
 

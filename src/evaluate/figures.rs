@@ -235,4 +235,11 @@ mod tests {
         assert_eq!(recall, Recall { clean: 0.75, attacked: 0.5 });
         assert_eq!(recall.loss(), 0.25);
     }
+
+    #[test]
+    fn without_safe_texts_no_recall_is_known() {
+        let judge = Judge::new("j".into(), vec![0.9; 4], &vec![sample(1.0, None); 4]);
+        let recall = judge.recall(&vec![sample(1.0, None); 4], &[0.9; 4], 0.05);
+        assert!(recall.clean.is_nan() && recall.loss().is_nan(), "{recall:?}");
+    }
 }

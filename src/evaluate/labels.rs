@@ -177,9 +177,10 @@ mod tests {
         ] {
             assert_eq!(target(&plain, label.clone()), Ok(Some(expected)), "{label}");
         }
-        for nothing in [json!(null), json!(""), json!([]), json!([null]), json!("unsure")] {
+        for nothing in [json!(null), json!(""), json!([]), json!([null]), json!("unsure"), json!("NaN")] {
             assert_eq!(target(&plain, nothing), Ok(None));
         }
+        assert_eq!(target(&plain, json!("inf")), Err(NO_VERDICT));
         assert_eq!(target(&plain, json!("perhaps")), Err(NO_VERDICT));
         assert_eq!(target(&plain, json!(2)), Err(NO_SHARE));
     }

@@ -206,7 +206,9 @@ mod tests {
             [row(1, "{\"a\": \"]}\\\"\"}"), row(2, "{\"b\": [{}, {\"c\": 1}]}")]
         );
         assert_eq!(rows(b"[]"), []);
-        for broken in ["[1]", "[{}", "[{\"a\": ", "["] {
+        // Files that were joined.
+        assert_eq!(rows(b"[{}]\n[]\n[{\"a\": 1}]"), [row(1, "{}"), row(3, "{\"a\": 1}")]);
+        for broken in ["[1]", "[{}", "[{\"a\": ", "[", "[{}] {}"] {
             let mut rows = JsonRows::new(broken.as_bytes());
             let end = std::iter::repeat_with(|| rows.next()).find(|next| !matches!(next, Ok(Some(_))));
             assert!(matches!(end, Some(Err(Problem::Damaged(_)))), "{broken}");

@@ -222,7 +222,7 @@ fn presets() -> Vec<Example> {
             rows: vec![
                 json!({ "prompt": "one", "response": "two", "is_safe": false,
                     "category": { "privacy_violation": true, "self_harm": false } }),
-                json!({ "prompt": "one", "response": "three", "is_safe": true, "category": { "self_harm": false } }),
+                json!({ "prompt": "one", "response": "three", "is_safe": 1, "category": { "self_harm": false } }),
             ],
             texts: (2, 1),
             category: ("pii", 1),
@@ -307,6 +307,23 @@ fn fields_are_found_by_name_and_by_pointer() {
     let off = (0.9_f64 - 2.0 / 3.0).powi(2);
     let brier = figures["judges"]["strict"]["brier"].as_f64().unwrap();
     assert!((brier - (off + 0.81) / 2.0).abs() < 1e-4, "{brier}");
+}
+
+#[test]
+fn an_input_is_never_overwritten() {
+    let desk = Desk::new();
+    let file = desk.put("rows.jsonl", lines());
+    for arguments in
+        ["--text text --label label --streams .", "--text text --label label --report ./rows.jsonl"]
+    {
+        let ran = desk.evaluate(&file, arguments);
+        assert!(ran.code == Some(64) && ran.notes.contains("is an input"), "{arguments}: {}", ran.notes);
+    }
+    let config = desk.config.display();
+    let ran = desk
+        .run(&format!("score rows.jsonl --config {config} --text text --out {}", desk.path("rows.jsonl")));
+    assert!(ran.code == Some(64) && ran.notes.contains("is the input"), "{}", ran.notes);
+    assert_eq!(fs::read_to_string(&file).unwrap(), lines());
 }
 
 #[test]

@@ -174,8 +174,7 @@ impl InFlightEvents {
     }
 
     /// Submits an answered event again, to one expert of the panel that answered it and to those that its run answers for
-    /// as well. There is room, because the event had
-    /// a place until its answer was taken.
+    /// as well. There is room, because the event had a place until its answer was taken.
     ///
     /// # Errors
     /// Returns an error if the panel refuses the event, or is gone.

@@ -8,15 +8,18 @@ use super::confluent::Received;
 use super::error::{DecodeError, EncodeError};
 use super::ledger::{FeaturesForm, check_round, features, reading};
 use super::schema::kinds;
-use super::wire::{Sha256, Symbol};
+use super::wire::{List, Sha256, Symbol};
 use super::{Encoding, check_share, check_time};
-use crate::core::decision::{Decision, Origin, ReviewReason, WeighedVote};
+use crate::core::decision::{Decision, Origin, ReviewReason, Sampling, WeighedVote};
 use crate::core::event::{Millis, check_id};
 use crate::core::ledger::RoundId;
 use crate::core::policy::Action;
 use crate::core::predictor::PredictorRef;
 use crate::core::text::HiddenText;
 use crate::core::vote::{Abstention, CategoryScore, MAX_REVISION, Outcome, Vote};
+
+/// The maximum number of reasons. Later versions may have reasons that this one does not know.
+pub(super) const MAX_REASONS: usize = 64;
 
 /// A decision with the fields of its schema.
 #[derive(Debug, Serialize, Deserialize)]
@@ -50,6 +53,51 @@ struct DecisionForm<'a> {
     nothing_to_judge: bool,
     #[serde(default)]
     hidden_text: Vec<Symbol<HiddenText>>,
+    #[serde(default)]
+    reasons: List<Symbol<ReviewReason>, MAX_REASONS>,
+    #[serde(default)]
+    sampling: Option<SamplingForm>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename = "Sampling")]
+pub(super) struct SamplingForm {
+    audit: f64,
+    uncertainty: f64,
+    thinned: bool,
+}
+
+impl From<Sampling> for SamplingForm {
+    fn from(sampling: Sampling) -> Self {
+        Self { audit: sampling.audit, uncertainty: sampling.uncertainty, thinned: sampling.thinned }
+    }
+}
+
+impl From<SamplingForm> for Sampling {
+    fn from(form: SamplingForm) -> Self {
+        Self { audit: form.audit, uncertainty: form.uncertainty, thinned: form.thinned }
+    }
+}
+
+pub(super) fn check_sampling(sampling: Sampling) -> Result<(), DecodeError> {
+    check_share("sampling.audit", sampling.audit)?;
+    check_share("sampling.uncertainty", sampling.uncertainty)
+}
+
+/// Returns each reason once. All reasons that only a later version knows are read as one.
+pub(super) fn distinct_reasons(
+    list: List<Symbol<ReviewReason>, MAX_REASONS>,
+) -> Result<Vec<ReviewReason>, DecodeError> {
+    if list.total > MAX_REASONS {
+        return Err(DecodeError::BadValue { field: "reasons" });
+    }
+    let mut reasons = Vec::new();
+    for Symbol(reason) in list.items {
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+    Ok(reasons)
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -94,6 +142,8 @@ struct PredictorForm<'a> {
     state_hash: Sha256,
     rounds: i64,
     ledger_offset: i64,
+    #[serde(default)]
+    pinned: bool,
 }
 
 pub(super) fn scores(scores: &[CategoryScore]) -> Vec<ScoreForm<'_>> {
@@ -182,21 +232,25 @@ impl<'a> From<&'a Decision> for DecisionForm<'a> {
                 state_hash: Sha256(decision.predictor.state_hash),
                 rounds: i64::try_from(decision.predictor.rounds).unwrap_or(i64::MAX),
                 ledger_offset: decision.predictor.ledger_offset,
+                pinned: decision.predictor.pinned,
             },
             degraded: decision.degraded,
             truncated: decision.truncated(),
-            review: decision.review.map(Symbol),
+            review: decision.review().map(Symbol),
             review_probability: decision.review_probability,
             latency_micros: decision.latency_micros,
             trace: decision.trace.as_deref().map(Cow::Borrowed),
             nothing_to_judge: decision.nothing_to_judge,
             hidden_text: decision.hidden_text.iter().copied().map(Symbol).collect(),
+            reasons: List::of(decision.reasons.iter().copied().map(Symbol).collect()),
+            sampling: Some(decision.sampling.into()),
         }
     }
 }
 
 fn decision(form: DecisionForm<'_>) -> Result<Decision, DecodeError> {
     let rounds = form.predictor.rounds;
+    let reasons = distinct_reasons(form.reasons)?;
     let decision = Decision {
         id: RoundId {
             tenant: form.tenant.into_owned(),
@@ -223,10 +277,17 @@ fn decision(form: DecisionForm<'_>) -> Result<Decision, DecodeError> {
             state_hash: form.predictor.state_hash.0,
             rounds: u64::try_from(rounds).map_err(|_| DecodeError::BadValue { field: "predictor" })?,
             ledger_offset: form.predictor.ledger_offset,
+            pinned: form.predictor.pinned,
         },
         degraded: form.degraded,
-        review: form.review.map(|reason| reason.0),
+        // An earlier version wrote only the first reason.
+        reasons: if reasons.is_empty() {
+            form.review.iter().map(|reason| reason.0).collect()
+        } else {
+            reasons
+        },
         review_probability: form.review_probability,
+        sampling: form.sampling.map(Sampling::from).unwrap_or_default(),
         latency_micros: form.latency_micros,
         trace: form.trace.map(Cow::into_owned),
         nothing_to_judge: form.nothing_to_judge,
@@ -242,6 +303,7 @@ fn check(decision: &Decision) -> Result<(), DecodeError> {
     check_time("round_time", decision.round_time)?;
     check_share("threshold", decision.threshold)?;
     check_share("review_probability", decision.review_probability)?;
+    check_sampling(decision.sampling)?;
     decision.probability.map_or(Ok(()), |p| check_share("probability", p))?;
     decision.categories.iter().try_for_each(|found| check_share("categories", found.score))?;
     if !decision.votes.is_sorted_by(|a, b| a.vote.expert < b.vote.expert) {

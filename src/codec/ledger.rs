@@ -329,12 +329,12 @@ mod tests {
         }
     }
 
-    /// A ledger of the previous version is read as fast as one of this version.
+    /// A ledger of an earlier version is read as fast as one of this version.
     #[test]
     fn earlier_records_are_read_without_the_library() {
         let bytes = include_bytes!("../../tests/fixtures/records/v1/judged.avro");
         let datum = bytes.get(10..).unwrap();
-        let read = ledger_datum::record(datum, Layout::Earlier, &mut RecordPool::default()).unwrap();
+        let read = ledger_datum::record(datum, Layout::First, &mut RecordPool::default()).unwrap();
         assert_eq!(by_library(bytes), Ok(read));
     }
 

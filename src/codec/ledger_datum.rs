@@ -36,9 +36,9 @@ impl RecordPool {
 /// The schema of a datum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// The newest earlier one, in which votes end with `shadow`.
-    Earlier,
-    /// The one that this version writes.
+    /// The first one, in which votes end with `shadow`.
+    First,
+    /// That of later ones, and of the one that this version writes.
     Current,
 }
 

@@ -5,22 +5,21 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::confluent::Received;
-use super::decision::{ScoreForm, owned_scores, scores};
+use super::decision::{
+    MAX_REASONS, SamplingForm, ScoreForm, check_sampling, distinct_reasons, owned_scores, scores,
+};
 use super::error::{DecodeError, EncodeError};
 use super::label::RefForm;
 use super::ledger::check_round;
 use super::schema::kinds;
 use super::wire::{List, Symbol};
 use super::{Encoding, check_ref, check_share, check_time};
-use crate::core::decision::{Origin, ReviewReason};
+use crate::core::decision::{Origin, ReviewReason, Sampling};
 use crate::core::event::{Millis, check_id};
 use crate::core::label::DecisionRef;
 use crate::core::ledger::RoundId;
 use crate::core::policy::Action;
 use crate::core::review::ReviewRequest;
-
-/// The maximum number of reasons. Later versions may have reasons that this one does not know.
-const MAX_REASONS: usize = 64;
 
 /// A review request with the fields of its schema.
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,6 +43,8 @@ struct ReviewForm<'a> {
     inclusion_probability: f64,
     categories: Vec<ScoreForm<'a>>,
     trace: Option<Cow<'a, str>>,
+    #[serde(default)]
+    sampling: Option<SamplingForm>,
 }
 
 impl<'a> From<&'a ReviewRequest> for ReviewForm<'a> {
@@ -65,6 +66,7 @@ impl<'a> From<&'a ReviewRequest> for ReviewForm<'a> {
             threshold: request.threshold,
             reasons: List::of(request.reasons.iter().copied().map(Symbol).collect()),
             inclusion_probability: request.inclusion_probability,
+            sampling: Some(request.sampling.into()),
             categories: scores(&request.categories),
             trace: request.trace.as_deref().map(Cow::Borrowed),
         }
@@ -72,16 +74,6 @@ impl<'a> From<&'a ReviewRequest> for ReviewForm<'a> {
 }
 
 fn request(form: ReviewForm<'_>) -> Result<ReviewRequest, DecodeError> {
-    if form.reasons.total > MAX_REASONS {
-        return Err(DecodeError::BadValue { field: "reasons" });
-    }
-    // All reasons that only a later version knows are read as one.
-    let mut reasons = Vec::new();
-    for Symbol(reason) in form.reasons.items {
-        if !reasons.contains(&reason) {
-            reasons.push(reason);
-        }
-    }
     let request = ReviewRequest {
         id: RoundId {
             tenant: form.tenant.into_owned(),
@@ -101,8 +93,9 @@ fn request(form: ReviewForm<'_>) -> Result<ReviewRequest, DecodeError> {
         action: form.action.0,
         probability: form.probability,
         threshold: form.threshold,
-        reasons,
+        reasons: distinct_reasons(form.reasons)?,
         inclusion_probability: form.inclusion_probability,
+        sampling: form.sampling.map(Sampling::from).unwrap_or_default(),
         categories: owned_scores(form.categories),
         trace: form.trace.map(Cow::into_owned),
     };
@@ -116,6 +109,7 @@ fn check(request: &ReviewRequest) -> Result<(), DecodeError> {
     check_ref("decision", request.decision)?;
     check_time("round_time", request.round_time)?;
     check_share("threshold", request.threshold)?;
+    check_sampling(request.sampling)?;
     request.probability.map_or(Ok(()), |p| check_share("probability", p))?;
     request.categories.iter().try_for_each(|found| check_share("categories", found.score))?;
     if request.reasons.is_empty() {

@@ -33,15 +33,18 @@ pub const SCHEMAS: [(&str, &str); 6] = [
     ("ReviewRequest", include_str!("../../schemas/review.avsc")),
 ];
 
-/// The schemas that earlier versions wrote decisions, review requests and ledger records with, by record from the oldest
-/// to the newest. They remain readable.
-const EARLIER: [(&str, &str); 6] = [
+/// The schemas that earlier versions wrote records with, by record from the oldest to the newest. They remain readable.
+const EARLIER: [(&str, &str); 10] = [
     ("Decision", include_str!("../../schemas/earlier/decision-1.avsc")),
     ("Decision", include_str!("../../schemas/earlier/decision-2.avsc")),
     ("Decision", include_str!("../../schemas/earlier/decision-3.avsc")),
     ("Decision", include_str!("../../schemas/earlier/decision-4.avsc")),
+    ("Decision", include_str!("../../schemas/earlier/decision-5.avsc")),
     ("ReviewRequest", include_str!("../../schemas/earlier/review-1.avsc")),
+    ("ReviewRequest", include_str!("../../schemas/earlier/review-2.avsc")),
     ("LedgerRecord", include_str!("../../schemas/earlier/ledger-1.avsc")),
+    ("LedgerRecord", include_str!("../../schemas/earlier/ledger-2.avsc")),
+    ("Label", include_str!("../../schemas/earlier/label-1.avsc")),
 ];
 
 /// The kind of record that a test's older version does not read yet.
@@ -208,13 +211,15 @@ impl Kind {
         }
     }
 
-    /// The datum of a record in the single-object encoding, if its schema is the newest earlier one.
-    fn earlier_datum<'a>(&self, received: &Received<'a>) -> Option<&'a [u8]> {
+    /// The datum of a record in the single-object encoding with its layout, if its schema is an earlier one.
+    fn earlier_datum<'a>(&self, received: &Received<'a>) -> Option<(&'a [u8], Layout)> {
         let datum =
             received.payload.strip_prefix(&MARKER).filter(|_| received.payload.len() <= self.max_size)?;
         let (found, datum) = datum.split_first_chunk::<FINGERPRINT>()?;
-        let (newest, _) = self.earlier.last()?;
-        (u64::from_le_bytes(*found) == *newest).then_some(datum)
+        let found = u64::from_le_bytes(*found);
+        let at = self.earlier.iter().position(|(print, _)| *print == found)?;
+        // Since the second version the layout has not changed.
+        Some((datum, if at == 0 { Layout::First } else { Layout::Current }))
     }
 
     /// Reads a record whose JSON has the fields of its Avro schema. The library reads a datum for which `fast` returns
@@ -225,7 +230,7 @@ impl Kind {
         mut fast: impl FnMut(&[u8], Layout) -> Option<U>,
         form: impl FnOnce(T) -> Result<U, DecodeError>,
     ) -> Result<U, DecodeError> {
-        if let Some(read) = self.earlier_datum(received).and_then(|datum| fast(datum, Layout::Earlier)) {
+        if let Some(read) = self.earlier_datum(received).and_then(|(datum, layout)| fast(datum, layout)) {
             return Ok(read);
         }
         match self.unframe(received)? {
@@ -306,11 +311,11 @@ mod tests {
         let kinds = kinds();
         for (kind, expected) in [
             (&kinds.event, 0xacee_0e27_8ed4_4cdf_u64),
-            (&kinds.label, 0x556f_e34c_818d_bc14),
-            (&kinds.decision, 0x5835_df49_62c2_eb71),
-            (&kinds.record, 0x76aa_6e75_fc5b_e1fd),
+            (&kinds.label, 0x29c2_757d_05de_16ff),
+            (&kinds.decision, 0xab49_66fe_85bf_5a3a),
+            (&kinds.record, 0x8dc3_a228_dd9d_06f6),
             (&kinds.predictor, 0x3a0e_f307_be4c_f0a6),
-            (&kinds.review, 0xd1ad_3c85_d2b3_3dd3),
+            (&kinds.review, 0x938f_8dda_d119_34db),
         ] {
             assert_eq!(kind.fingerprint.swap_bytes(), expected, "{}", kind.name);
         }

@@ -227,6 +227,12 @@ pub(super) struct List<T, const MAX: usize> {
     pub(super) total: usize,
 }
 
+impl<T, const MAX: usize> Default for List<T, MAX> {
+    fn default() -> Self {
+        Self::of(Vec::new())
+    }
+}
+
 impl<T, const MAX: usize> List<T, MAX> {
     /// Returns a list to write.
     pub(super) fn of(items: Vec<T>) -> Self {

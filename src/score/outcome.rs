@@ -159,12 +159,11 @@ impl Decider {
             headers,
             timestamp: None,
         };
-        // The request is made here because other policies may be in force at the time of the commit.
         let not_sent_yet = DecisionRef { partition: ticket.partition, offset: -1 };
         Ok(Outcome::Output(Box::new(Output {
             origin: (ticket.partition, ticket.offset),
             produced,
-            review: ReviewRequest::of(&decision, policy, not_sent_yet),
+            review: ReviewRequest::of(&decision, not_sent_yet),
             timestamp,
             counted: Counted::decision(&decision),
             span,

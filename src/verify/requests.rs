@@ -79,7 +79,7 @@ impl RequestAudit {
 
     /// Adds the decision at this place.
     pub fn decision(&mut self, partition: i32, offset: i64, decision: &Decision) {
-        let Some(reason) = decision.review else { return };
+        let Some(reason) = decision.review() else { return };
         self.counts.asking += 1;
         let contents = Contents {
             id: &decision.id,
@@ -241,7 +241,7 @@ mod tests {
         Decision {
             action: Action::Review,
             degraded: true,
-            review: Some(ReviewReason::TooFewAwake),
+            reasons: vec![ReviewReason::TooFewAwake],
             review_probability: 1.0,
             ..Decision::example(id, offset)
         }
@@ -262,6 +262,7 @@ mod tests {
             threshold: 0.5,
             reasons: vec![ReviewReason::TooFewAwake],
             inclusion_probability: 1.0,
+            sampling: decision.sampling,
             categories: Vec::new(),
             trace: None,
         }
@@ -285,7 +286,7 @@ mod tests {
         for offset in [3, 4, 6] {
             audit.decision(0, offset, &asking(offset));
         }
-        audit.decision(0, 5, &Decision { review: None, ..asking(5) });
+        audit.decision(0, 5, &Decision { reasons: Vec::new(), ..asking(5) });
     }
 
     fn kinds(audit: RequestAudit) -> Vec<(ViolationKind, u64)> {

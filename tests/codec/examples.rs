@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aegis::core::decision::{Decision, Origin, ReviewReason, WeighedVote};
+use aegis::core::decision::{Decision, Origin, ReviewReason, Sampling, WeighedVote};
 use aegis::core::event::{Event, Role, Turn};
 use aegis::core::features::DIMENSIONS;
 use aegis::core::label::{DecisionRef, Finding, Label, Source};
@@ -115,12 +115,14 @@ pub fn decision() -> Decision {
             state_hash: [0xC0; 32],
             rounds: 1_000,
             ledger_offset: 4_321,
+            pinned: true,
         },
         degraded: true,
         nothing_to_judge: true,
         hidden_text: vec![HiddenText::TagCharacters, HiddenText::StyledLetters],
-        review: Some(ReviewReason::NearThreshold),
-        review_probability: 1.0,
+        reasons: vec![ReviewReason::NearThreshold, ReviewReason::Audit],
+        review_probability: 0.505,
+        sampling: Sampling { audit: 0.01, uncertainty: 0.5, thinned: true },
         latency_micros: 12_345,
         trace: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
     }
@@ -139,23 +141,44 @@ pub fn review() -> ReviewRequest {
         action: decision.action,
         probability: decision.probability,
         threshold: decision.threshold,
-        reasons: vec![ReviewReason::Category, ReviewReason::NearThreshold, ReviewReason::NothingToJudge],
+        reasons: vec![
+            ReviewReason::Category,
+            ReviewReason::NearThreshold,
+            ReviewReason::NothingToJudge,
+            ReviewReason::Audit,
+        ],
         inclusion_probability: 0.25,
+        sampling: decision.sampling,
         categories: decision.categories,
         trace: decision.trace,
     }
 }
 
+/// Returns the review request as the second version wrote it, without sampling.
+pub fn second_review() -> ReviewRequest {
+    let mut review = review();
+    review.reasons.pop();
+    ReviewRequest { sampling: Sampling::default(), ..review }
+}
+
 /// Returns the review request as the first version wrote it, without events with nothing to judge.
 pub fn first_review() -> ReviewRequest {
-    let mut review = review();
+    let mut review = second_review();
     review.reasons.pop();
     review
 }
 
+/// Returns the decision as the fifth version wrote it, without sampling and pinned predictors.
+pub fn fifth_decision() -> Decision {
+    let mut decision = decision();
+    decision.reasons.truncate(1);
+    decision.predictor.pinned = false;
+    Decision { review_probability: 1.0, sampling: Sampling::default(), ..decision }
+}
+
 /// Returns the decision as the fourth version wrote it, without experts that are served elsewhere.
 pub fn fourth_decision() -> Decision {
-    let mut decision = decision();
+    let mut decision = fifth_decision();
     decision.votes.retain(|weighed| !weighed.vote.expert.starts_with("served"));
     decision
 }

@@ -27,9 +27,9 @@ fn folder() -> PathBuf {
     version("v1")
 }
 
-/// Returns the folder of the current schemas. Decisions have had four earlier schemas, and ledger records one.
+/// Returns the folder of the current schemas.
 fn changed() -> PathBuf {
-    version("v5")
+    version("v6")
 }
 
 fn path(name: &str, encoding: Encoding) -> PathBuf {
@@ -39,10 +39,8 @@ fn path(name: &str, encoding: Encoding) -> PathBuf {
         Encoding::Confluent(_) => panic!("its records hold ids of one registry"),
     };
     let folder = match name {
-        "decision" | "judged" | "filed" | "quarantine" | "erasure" => changed(),
-        // Review requests have had one earlier schema.
-        "review" => version("v4"),
-        _ => folder(),
+        "event" | "predictor" => folder(),
+        _ => changed(),
     };
     folder.join(format!("{name}.{ending}"))
 }
@@ -94,21 +92,29 @@ fn decisions_of_earlier_versions_are_read() {
         ("v2", examples::second_decision()),
         ("v3", examples::third_decision()),
         ("v4", examples::fourth_decision()),
+        ("v5", examples::fifth_decision()),
     ] {
         for name in ["decision.avro", "decision.json"] {
             let fixture = fs::read(version(folder).join(name)).unwrap();
             assert_eq!(decode_decision(&fixture).as_ref(), Ok(&decision), "{folder} {name}");
         }
     }
+    let earlier = |folder: &str, name: &str| fs::read(version(folder).join(name)).unwrap();
     for ((name, record), ending) in records().iter().flat_map(|known| ["avro", "json"].map(|to| (known, to)))
     {
-        let fixture = fs::read(version("v1").join(format!("{name}.{ending}"))).unwrap();
+        let file = format!("{name}.{ending}");
         let first = if *name == "judged" { examples::first_judged() } else { record.clone() };
-        assert_eq!(decode_record(&fixture).as_ref(), Ok(&first), "{name} {ending}");
+        assert_eq!(decode_record(&earlier("v1", &file)).as_ref(), Ok(&first), "{name} {ending}");
+        assert_eq!(decode_record(&earlier("v5", &file)).as_ref(), Ok(record), "{name} {ending}");
     }
-    for name in ["review.avro", "review.json"] {
-        let fixture = fs::read(version("v1").join(name)).unwrap();
-        assert_eq!(decode_review(&fixture).as_ref(), Ok(&examples::first_review()), "{name}");
+    for (folder, review) in [("v1", examples::first_review()), ("v4", examples::second_review())] {
+        for name in ["review.avro", "review.json"] {
+            assert_eq!(decode_review(&earlier(folder, name)).as_ref(), Ok(&review), "{folder} {name}");
+        }
+    }
+    for name in ["label.avro", "label.json"] {
+        let label = decode_label(&earlier("v1", name), &Defaults::default());
+        assert_eq!(label.as_ref(), Ok(&examples::label()), "{name}");
     }
 }
 
@@ -201,7 +207,7 @@ fn schemas_and_their_first_versions_read_each_other() {
         assert!(found.is_ok(), "{record}: {found:?}");
     }
     let now = Schema::parse_str(SCHEMAS[2].1).unwrap();
-    for folder in ["v2", "v3", "v4", "v5"] {
+    for folder in ["v2", "v3", "v4", "v5", "v6"] {
         let earlier = fs::read_to_string(version(folder).join("decision.avsc")).unwrap();
         let earlier = Schema::parse_str(&earlier).unwrap();
         assert!(SchemaCompatibility::mutual_read(&earlier, &now).is_ok(), "{folder}");

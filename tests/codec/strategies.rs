@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use aegis::codec::time::{EARLIEST, LATEST};
-use aegis::core::decision::{Decision, Origin, ReviewReason, WeighedVote};
+use aegis::core::decision::{Decision, Origin, ReviewReason, Sampling, WeighedVote};
 use aegis::core::event::{Event, Role, Turn};
 use aegis::core::features::DIMENSIONS;
 use aegis::core::label::{DecisionRef, Finding, Label, Source};
@@ -136,14 +136,27 @@ fn votes() -> impl Strategy<Value = Vec<WeighedVote>> {
 }
 
 fn predictor() -> impl Strategy<Value = PredictorRef> {
-    (text(), hash(), 0..=i64::MAX as u64, -1..=i64::MAX).prop_map(
-        |(learner, state_hash, rounds, ledger_offset)| PredictorRef {
+    (text(), hash(), 0..=i64::MAX as u64, -1..=i64::MAX, any::<bool>()).prop_map(
+        |(learner, state_hash, rounds, ledger_offset, pinned)| PredictorRef {
             learner,
             state_hash,
             rounds,
             ledger_offset,
+            pinned,
         },
     )
+}
+
+fn reasons(least: usize) -> impl Strategy<Value = Vec<ReviewReason>> {
+    proptest::sample::subsequence(&ReviewReason::ALL[..], least..=ReviewReason::ALL.len()).prop_shuffle()
+}
+
+fn sampling() -> impl Strategy<Value = Sampling> {
+    (share(), share(), any::<bool>()).prop_map(|(audit, uncertainty, thinned)| Sampling {
+        audit,
+        uncertainty,
+        thinned,
+    })
 }
 
 prop_compose! {
@@ -152,7 +165,7 @@ prop_compose! {
         origin in (text(), any::<i32>(), any::<i64>()), round_time in time(),
         action in select(&Action::ALL[..]), numbers in (option::of(share()), share(), share(), any::<i64>()),
         categories in scores(), votes in votes(), reading in option::of(reading()), predictor in predictor(),
-        degraded in any::<bool>(), review in option::of(select(&ReviewReason::ALL[..])),
+        degraded in any::<bool>(), reasons in reasons(0), sampling in sampling(),
         nothing_to_judge in any::<bool>(),
         hidden_text in proptest::sample::subsequence(&HiddenText::ALL[..], 0..=6),
     ) -> Decision {
@@ -162,7 +175,7 @@ prop_compose! {
         Decision {
             id, conversation, subject, origin: Origin { topic, partition, offset }, round_time, policy_version,
             action, probability, threshold, categories, votes, features: reading, predictor, degraded,
-            nothing_to_judge, hidden_text, review, review_probability, latency_micros, trace,
+            nothing_to_judge, hidden_text, reasons, review_probability, sampling, latency_micros, trace,
         }
     }
 }
@@ -170,13 +183,13 @@ prop_compose! {
 prop_compose! {
     pub fn review()(
         made in decision(), decision in reference(), inclusion_probability in 0.001..=1.0_f64,
-        reasons in proptest::sample::subsequence(&ReviewReason::ALL[..], 1..=5).prop_shuffle(),
+        reasons in reasons(1),
     ) -> ReviewRequest {
         ReviewRequest {
             id: made.id, conversation: made.conversation, subject: made.subject, origin: made.origin, decision,
             round_time: made.round_time, policy_version: made.policy_version, action: made.action,
             probability: made.probability, threshold: made.threshold, reasons, inclusion_probability,
-            categories: made.categories, trace: made.trace,
+            sampling: made.sampling, categories: made.categories, trace: made.trace,
         }
     }
 }

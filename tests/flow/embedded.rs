@@ -236,9 +236,9 @@ fn a_request_names_its_decision_and_the_label_that_answers_finds_it() {
             decision.votes.iter().map(|weighed| &weighed.vote.outcome).map(abstention).collect();
         if decision.nothing_to_judge {
             nothing += 1;
-            assert_eq!((decision.action, decision.review, decision.degraded), (Action::Allow, None, false));
+            assert_eq!((decision.action, decision.review(), decision.degraded), (Action::Allow, None, false));
             assert_eq!(reasons, [Some("empty_text")].into());
-        } else if decision.review.is_some() {
+        } else if decision.review().is_some() {
             unread += 1;
             assert_eq!((decision.action, decision.degraded), (Action::Review, true));
             assert_eq!(reasons, [Some("nothing_read")].into());
@@ -249,7 +249,7 @@ fn a_request_names_its_decision_and_the_label_that_answers_finds_it() {
         let lies = |record: &Consumed| (record.partition, record.offset);
         let at = (request.decision.partition, request.decision.offset);
         let index = decided.iter().position(|record| lies(record) == at).unwrap();
-        assert_eq!((&made[index].id, made[index].review), (&request.id, request.reasons.first().copied()));
+        assert_eq!((&made[index].id, made[index].review()), (&request.id, request.reasons.first().copied()));
     }
     let answer = |request: &ReviewRequest| Label {
         decision: Some(request.decision),

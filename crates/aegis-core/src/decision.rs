@@ -44,12 +44,20 @@ pub enum ReviewReason {
     Flagged,
     /// There is nothing to judge, and the policy sends such events to review.
     NothingToJudge,
+    /// The audit draw came up.
+    Audit,
 }
 
 impl ReviewReason {
     /// All reasons, in the schema's order.
-    pub const ALL: [Self; 5] =
-        [Self::TooFewAwake, Self::NearThreshold, Self::Category, Self::Flagged, Self::NothingToJudge];
+    pub const ALL: [Self; 6] = [
+        Self::TooFewAwake,
+        Self::NearThreshold,
+        Self::Category,
+        Self::Flagged,
+        Self::NothingToJudge,
+        Self::Audit,
+    ];
 
     /// The name of the reason in records and metrics.
     #[must_use]
@@ -60,7 +68,28 @@ impl ReviewReason {
             Self::Category => "category",
             Self::Flagged => "flagged",
             Self::NothingToJudge => "nothing_to_judge",
+            Self::Audit => "audit",
         }
+    }
+}
+
+/// The probabilities of the two draws that sample events for review. The draws are independent; their results are among
+/// the [reasons](Decision::reasons), as [`ReviewReason::Audit`] and [`ReviewReason::NearThreshold`].
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Sampling {
+    /// The probability of the audit draw, in \[0,1\].
+    pub audit: f64,
+    /// The probability of the uncertainty draw, in \[0,1\], as it was used.
+    pub uncertainty: f64,
+    /// `true` if the review budget lowered `uncertainty`.
+    pub thinned: bool,
+}
+
+impl Sampling {
+    /// The probability that at least one of the draws comes up.
+    #[must_use]
+    pub fn inclusion(&self) -> f64 {
+        1.0 - (1.0 - self.audit) * (1.0 - self.uncertainty)
     }
 }
 
@@ -100,10 +129,14 @@ pub struct Decision {
     pub nothing_to_judge: bool,
     /// The ways in which a part of the judged text was hidden, in the order of [`HiddenText::ALL`].
     pub hidden_text: Vec<HiddenText>,
-    /// The first reason for a human review. A review request is written if and only if there is one.
-    pub review: Option<ReviewReason>,
-    /// The probability with which an event like this is sent to review.
+    /// The reasons for a human review, the most important first, each once. A review request is written if and only if
+    /// there is one.
+    pub reasons: Vec<ReviewReason>,
+    /// The probability with which an event like this is sent to review: 1 if a reason is certain, else
+    /// [`Sampling::inclusion`].
     pub review_probability: f64,
+    /// The probabilities of the draws.
+    pub sampling: Sampling,
     /// The time from reading the event to this decision, in microseconds.
     pub latency_micros: i64,
     /// The trace of the event (`traceparent`), if it has one.
@@ -133,12 +166,14 @@ impl Decision {
                 state_hash: [0; 32],
                 rounds: 0,
                 ledger_offset: -1,
+                pinned: false,
             },
             degraded: false,
             nothing_to_judge: false,
             hidden_text: Vec::new(),
-            review: None,
+            reasons: Vec::new(),
             review_probability: 0.0,
+            sampling: Sampling::default(),
             latency_micros: 1,
             trace: None,
         }
@@ -254,6 +289,8 @@ pub fn decide(
     } else {
         rule(policy, combined.probability, awake, rule_categories(policy, &categories))
     };
+    let uncertainty = if ruling.reasons.contains(&ReviewReason::NearThreshold) { 1.0 } else { 0.0 };
+    let sampling = Sampling { uncertainty, ..Sampling::default() };
     let votes: Vec<_> = votes
         .into_iter()
         .zip(&combined.shares)
@@ -282,8 +319,9 @@ pub fn decide(
         degraded,
         nothing_to_judge,
         hidden_text,
-        review: ruling.reasons.first().copied(),
         review_probability: if ruling.reasons.is_empty() { 0.0 } else { 1.0 },
+        reasons: ruling.reasons,
+        sampling,
         latency_micros,
         trace,
     }
@@ -296,15 +334,10 @@ impl Decision {
         self.votes.iter().any(|weighed| weighed.vote.truncated)
     }
 
-    /// All reasons for a human review under `policy`, which is the one of the decision. The first is
-    /// [`review`](Self::review).
+    /// The most important reason for a human review.
     #[must_use]
-    pub fn reasons(&self, policy: &Policy) -> Vec<ReviewReason> {
-        if self.nothing_to_judge {
-            return rule_nothing(policy).reasons;
-        }
-        let awake = self.votes.iter().filter(|weighed| weighed.vote.awake().is_some()).count();
-        rule(policy, self.probability, awake, rule_categories(policy, &self.categories)).reasons
+    pub fn review(&self) -> Option<ReviewReason> {
+        self.reasons.first().copied()
     }
 
     /// The encoder of the features, if there are any.

@@ -43,11 +43,13 @@ pub enum Source {
     Appeal,
     /// A reference answer.
     Gold,
+    /// A reviewer's answer to an event whose reference answer is known. It measures the reviewer.
+    Calibration,
 }
 
 impl Source {
     /// All sources, in the schema's order.
-    pub const ALL: [Self; 4] = [Self::Review, Self::Report, Self::Appeal, Self::Gold];
+    pub const ALL: [Self; 5] = [Self::Review, Self::Report, Self::Appeal, Self::Gold, Self::Calibration];
 
     /// The name of the source in records.
     #[must_use]
@@ -57,6 +59,7 @@ impl Source {
             Self::Report => "report",
             Self::Appeal => "appeal",
             Self::Gold => "gold",
+            Self::Calibration => "calibration",
         }
     }
 }
@@ -163,7 +166,7 @@ pub struct Mapping {
 }
 
 impl Default for Mapping {
-    /// Needs Caution counts as unsafe. Reviews and gold labels teach; reports and appeals do not.
+    /// Needs Caution counts as unsafe. Reviews and gold labels teach; the other sources do not.
     fn default() -> Self {
         Self { needs_caution: 1.0, teaches: BTreeSet::from([Source::Review, Source::Gold]) }
     }

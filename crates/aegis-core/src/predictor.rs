@@ -23,6 +23,8 @@ pub struct PredictorRef {
     pub rounds: u64,
     /// The ledger's offset that the state reflects; -1 if nothing was learned.
     pub ledger_offset: i64,
+    /// `true` if a person chose this predictor, and newer ones are not in use.
+    pub pinned: bool,
 }
 
 /// The state of a policy's learner, as published.
@@ -124,6 +126,7 @@ impl Predictor {
             state_hash: [0; 32],
             rounds: 0,
             ledger_offset: -1,
+            pinned: false,
         };
         Ok(Self::new(experts.to_vec(), None, spec.build(&names, policy)?, reference))
     }
@@ -144,6 +147,7 @@ impl Predictor {
             state_hash: published.state_hash,
             rounds: published.rounds,
             ledger_offset: published.ledger_offset,
+            pinned: false,
         };
         Ok(Self::new(published.experts.clone(), published.encoder, learner, reference))
     }

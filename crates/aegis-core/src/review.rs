@@ -1,10 +1,10 @@
 //! A review request: it asks for a human review of an event, and refers to its decision.
 
-use super::decision::{Decision, Origin, ReviewReason};
+use super::decision::{Decision, Origin, ReviewReason, Sampling};
 use super::event::Millis;
 use super::label::DecisionRef;
 use super::ledger::RoundId;
-use super::policy::{Action, Policy};
+use super::policy::Action;
 use super::vote::CategoryScore;
 
 /// A review request as written. It does not contain the text, which is at the position of the event.
@@ -35,6 +35,8 @@ pub struct ReviewRequest {
     /// The probability with which an event like this is sent to review, in (0,1\]. It is the inclusion
     /// probability of a label that answers the request.
     pub inclusion_probability: f64,
+    /// The probabilities of the draws.
+    pub sampling: Sampling,
     /// The greatest score of each category over all experts that are not in shadow, by slug.
     pub categories: Vec<CategoryScore>,
     /// The trace of the event (`traceparent`), if it has one.
@@ -42,11 +44,11 @@ pub struct ReviewRequest {
 }
 
 impl ReviewRequest {
-    /// The request of a decision that is at the position `at` and was made under `policy`. `None` if the decision
+    /// The request of a decision that is at the position `at`. `None` if the decision
     /// asks for no review.
     #[must_use]
-    pub fn of(decision: &Decision, policy: &Policy, at: DecisionRef) -> Option<Self> {
-        decision.review?;
+    pub fn of(decision: &Decision, at: DecisionRef) -> Option<Self> {
+        decision.review()?;
         Some(Self {
             id: decision.id.clone(),
             conversation: decision.conversation.clone(),
@@ -58,8 +60,9 @@ impl ReviewRequest {
             action: decision.action,
             probability: decision.probability,
             threshold: decision.threshold,
-            reasons: decision.reasons(policy),
+            reasons: decision.reasons.clone(),
             inclusion_probability: decision.review_probability,
+            sampling: decision.sampling,
             categories: decision.categories.clone(),
             trace: decision.trace.clone(),
         })
@@ -68,6 +71,7 @@ impl ReviewRequest {
 
 #[cfg(test)]
 mod tests {
+    use crate::policy::Policy;
     use std::collections::{BTreeMap, BTreeSet};
 
     use proptest::prelude::*;
@@ -148,8 +152,13 @@ mod tests {
             features: None,
             trace: Some("00-1-2-01".into()),
         };
-        let predictor =
-            PredictorRef { learner: "hedge".into(), state_hash: [0; 32], rounds: 0, ledger_offset: -1 };
+        let predictor = PredictorRef {
+            learner: "hedge".into(),
+            state_hash: [0; 32],
+            rounds: 0,
+            ledger_offset: -1,
+            pinned: false,
+        };
         let combined = Combined { probability: p, shares: vec![Share::default(); 2] };
         decide(input, policy, predictor, &combined, 1)
     }
@@ -161,13 +170,13 @@ mod tests {
             let decision = decided_with("hello", &policy, Some(0.1), (1, reason), 0.0);
             let by_design = matches!(reason, Abstention::WrongRole | Abstention::NotNeeded);
             assert_eq!(decision.degraded, !by_design, "{reason:?}");
-            assert_eq!(decision.review, Some(ReviewReason::TooFewAwake), "{reason:?}");
+            assert_eq!(decision.review(), Some(ReviewReason::TooFewAwake), "{reason:?}");
         }
     }
 
     fn reasons(policy: &Policy, p: f64, score: f64) -> Vec<ReviewReason> {
         let decision = decided(policy, Some(p), 2, score);
-        ReviewRequest::of(&decision, policy, AT).map_or_else(Vec::new, |request| request.reasons)
+        ReviewRequest::of(&decision, AT).map_or_else(Vec::new, |request| request.reasons)
     }
 
     #[test]
@@ -189,7 +198,7 @@ mod tests {
         assert_eq!(reasons(&blocks, 0.9, 0.9), []);
         for (p, awake, least) in [(None, 0, 0), (Some(0.1), 1, 2), (Some(0.9), 0, 1)] {
             let policy = policy(Action::Block, least, 0.1, None);
-            let request = ReviewRequest::of(&decided(&policy, p, awake, 0.0), &policy, AT).unwrap();
+            let request = ReviewRequest::of(&decided(&policy, p, awake, 0.0), AT).unwrap();
             assert_eq!((request.action, request.reasons), (Action::Review, vec![TooFewAwake]));
         }
     }
@@ -207,9 +216,9 @@ mod tests {
                 let decision = decided_on(text, &policy, None, 0, 0.0);
                 assert!(decision.nothing_to_judge && !decision.degraded && decision.hidden_text.is_empty());
                 assert_eq!((decision.action, decision.probability), (action, None));
-                assert_eq!(decision.review, reasons.first().copied());
+                assert_eq!(decision.review(), reasons.first().copied());
                 assert_eq!(decision.review_probability > 0.0, !reasons.is_empty());
-                let request = ReviewRequest::of(&decision, &policy, AT);
+                let request = ReviewRequest::of(&decision, AT);
                 assert_eq!(request.map_or_else(Vec::new, |request| request.reasons), reasons);
             }
         }
@@ -219,7 +228,7 @@ mod tests {
     fn an_unread_text_goes_to_review_and_is_not_nothing_to_judge() {
         let policy = policy(Action::Block, 0, 0.0, None);
         let decision = decided_on("\u{1f642}", &policy, None, 0, 0.0);
-        assert_eq!((decision.action, decision.review), (Action::Review, Some(ReviewReason::TooFewAwake)));
+        assert_eq!((decision.action, decision.review()), (Action::Review, Some(ReviewReason::TooFewAwake)));
         assert!(!decision.nothing_to_judge && decision.degraded);
     }
 
@@ -250,19 +259,19 @@ mod tests {
         ) {
             let policy = policy(flagged, min_awake, margin, category);
             let decision = decided(&policy, p, awake, score);
-            let request = ReviewRequest::of(&decision, &policy, AT);
-            prop_assert_eq!(request.is_some(), decision.review.is_some());
+            let request = ReviewRequest::of(&decision, AT);
+            prop_assert_eq!(request.is_some(), decision.review().is_some());
             prop_assert_eq!(request.is_some(), decision.review_probability > 0.0);
             // The action review and too few awake experts always request one.
             prop_assert!(decision.action != Action::Review || request.is_some());
             let too_few = p.is_none() || awake < min_awake;
-            prop_assert_eq!(decision.review == Some(ReviewReason::TooFewAwake), too_few);
+            prop_assert_eq!(decision.review() == Some(ReviewReason::TooFewAwake), too_few);
             let near = !too_few && p.is_some_and(|p| (p - policy.threshold()).abs() < margin);
             let Some(request) = request else {
                 prop_assert!(!near);
                 return Ok(());
             };
-            prop_assert_eq!(request.reasons.first().copied(), decision.review);
+            prop_assert_eq!(request.reasons.first().copied(), decision.review());
             prop_assert_eq!(request.reasons.contains(&ReviewReason::NearThreshold), near);
             let distinct: BTreeSet<_> = request.reasons.iter().map(|reason| reason.word()).collect();
             prop_assert_eq!(distinct.len(), request.reasons.len());

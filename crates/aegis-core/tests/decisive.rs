@@ -134,7 +134,7 @@ fn ruling(
     let input =
         DecisionInput { event, origin, round_time: 1, votes, features: features.cloned(), trace: None };
     let decision: Decision = decide(input, policy, predictor.reference().clone(), &combined, 1);
-    (decision.action, decision.reasons(policy), decision.review_probability)
+    (decision.action, decision.reasons.clone(), decision.review_probability)
 }
 
 /// The unasked experts of a case, with their categories.

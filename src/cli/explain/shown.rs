@@ -58,7 +58,7 @@ pub fn as_json(found: &Located, status: &PredictorStatus, explained: Option<&Exp
         "degraded": decision.degraded,
         "nothing_to_judge": decision.nothing_to_judge,
         "hidden_text": decision.hidden_text.iter().map(|way| way.word()).collect::<Vec<_>>(),
-        "review": decision.review.map(|reason| reason.word()),
+        "review": decision.review().map(|reason| reason.word()),
         "review_probability": decision.review_probability,
         "features": decision.features.is_some(),
         "predictor": {
@@ -174,7 +174,7 @@ fn text_of(decision: &Decision, explained: &Explanation) {
 
 /// Describes the reason for the action.
 fn why(decision: &Decision) -> String {
-    let review = decision.review.map_or_else(String::new, |reason| {
+    let review = decision.review().map_or_else(String::new, |reason| {
         format!("; review: {}, with probability {}", reason.word(), decision.review_probability)
     });
     if decision.nothing_to_judge {
@@ -246,7 +246,7 @@ mod tests {
         let id = RoundId { tenant: "t".into(), policy: "p".into(), event: "e".into() };
         let mut decision = Decision { nothing_to_judge: true, ..Decision::example(id, 0) };
         assert_eq!(why(&decision), "there is nothing to judge, and the policy determines the action");
-        decision.review = Some(ReviewReason::NothingToJudge);
+        decision.reasons = vec![ReviewReason::NothingToJudge];
         decision.review_probability = 1.0;
         assert!(why(&decision).ends_with("; review: nothing_to_judge, with probability 1"));
         decision.hidden_text = vec![HiddenText::TagCharacters];

@@ -101,6 +101,8 @@ pub enum Source {
     Appeal,
     /// The event is an example with a known verdict.
     Gold,
+    /// A reviewer answered an example with a known verdict, which measures the reviewer.
+    Calibration,
 }
 
 impl From<Source> for label::Source {
@@ -110,6 +112,7 @@ impl From<Source> for label::Source {
             Source::Report => Self::Report,
             Source::Appeal => Self::Appeal,
             Source::Gold => Self::Gold,
+            Source::Calibration => Self::Calibration,
         }
     }
 }

@@ -65,7 +65,7 @@ impl Counted {
         Self::Decision {
             policy: decision.id.policy.clone(),
             action: decision.action.word(),
-            review: decision.review.map(|reason| reason.word()),
+            review: decision.review().map(|reason| reason.word()),
             degraded: decision.degraded,
             nothing_to_judge: decision.nothing_to_judge,
             hidden_text: decision.hidden_text.iter().map(|way| way.word()).collect(),

@@ -48,7 +48,7 @@ fn works_at(round_trip: Duration) {
     let mut roles = ["score", "learn"].map(|role| site.start_with(role, &[], &[]));
     roles.iter_mut().for_each(|role| role.says("health and metrics"));
     all_committed(&site, 200);
-    assert!(decided(&site, 200).iter().all(|decision| decision.review.is_some()));
+    assert!(decided(&site, 200).iter().all(|decision| decision.review().is_some()));
     let published = site.published(20, 0);
     for role in &roles {
         wait("readiness", || ready(role));

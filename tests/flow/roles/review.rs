@@ -49,7 +49,7 @@ fn a_request_names_its_decision_and_the_label_that_answers_is_joined_by_it() {
         .collect();
     let asked = read_all(&site.connection, &topics.review);
     let requests = reviews(&asked);
-    let asking = made.iter().filter(|decision| decision.review.is_some()).count();
+    let asking = made.iter().filter(|decision| decision.review().is_some()).count();
     assert_eq!((requests.len(), asking), (sent / 4, sent / 4));
     for (record, request) in asked.iter().zip(&requests) {
         let (decision_record, decision) = at[&(request.decision.partition, request.decision.offset)];

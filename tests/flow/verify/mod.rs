@@ -172,8 +172,13 @@ impl World {
             event,
             origin,
         };
-        let predictor =
-            PredictorRef { learner: "default".into(), state_hash: [0; 32], rounds: 0, ledger_offset: -1 };
+        let predictor = PredictorRef {
+            learner: "default".into(),
+            state_hash: [0; 32],
+            rounds: 0,
+            ledger_offset: -1,
+            pinned: false,
+        };
         // Every third decision is near the threshold and asks for a review.
         let p = if record.offset % 3 == 0 { 0.48 } else { 0.4 };
         let combined = Combined { probability: Some(p), shares: vec![Share::default(); 2] };
@@ -203,14 +208,12 @@ impl World {
 
     /// Returns the review requests of the decisions among `outputs`, whose positions are `places`.
     fn requests(&self, outputs: &[Produced], places: &[(i32, i64)]) -> Vec<Produced> {
-        let policies = Policies::default();
-        let policy = policies.get("default").unwrap();
         let decisions = self.topic("decisions");
         let decided = outputs.iter().zip(places).filter(|(output, _)| output.topic == decisions);
         let request = |(output, (partition, offset)): (&Produced, &(i32, i64))| {
             let decision = self.read(output.payload.as_deref()?)?;
             let at = DecisionRef { partition: *partition, offset: *offset };
-            Some(self.asked(&ReviewRequest::of(&decision, policy, at)?))
+            Some(self.asked(&ReviewRequest::of(&decision, at)?))
         };
         decided.filter_map(request).collect()
     }
@@ -318,7 +321,8 @@ fn avro_mark() -> Vec<u8> {
     let origin = Origin { topic: "t".into(), partition: 0, offset: 0 };
     let asked =
         DecisionInput { event, origin, round_time: 0, votes: Vec::new(), features: None, trace: None };
-    let predictor = PredictorRef { learner: "x".into(), state_hash: [0; 32], rounds: 0, ledger_offset: 0 };
+    let predictor =
+        PredictorRef { learner: "x".into(), state_hash: [0; 32], rounds: 0, ledger_offset: 0, pinned: false };
     let combined = Combined { probability: None, shares: Vec::new() };
     let decision = decide(asked, Policies::default().get("default").unwrap(), predictor, &combined, 0);
     codec::encode_decision(&decision, Encoding::Avro).unwrap()[..10].to_vec()

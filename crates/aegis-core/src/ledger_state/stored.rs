@@ -73,7 +73,8 @@ impl Stored {
     }
 }
 
-// The flags of a label: two bits each for verdict, source and status, then one bit for each optional field.
+// The flags of a label: two bits each for verdict, source and status, then one bit for each optional field, and the third
+// bit of the source.
 const SEVERITY: u16 = 1 << 6;
 const INCLUSION: u16 = 1 << 7;
 const DECISION: u16 = 1 << 8;
@@ -82,10 +83,13 @@ const RETRACTS: u16 = 1 << 10;
 const OWN_ID: u16 = 1 << 11;
 const TIME: u16 = 1 << 12;
 const CATEGORIES: u16 = 1 << 13;
+/// The shift of the source's third bit.
+const SOURCE_HIGH: u16 = 14;
 
 fn write(label: &LabelEntry<'_>, annotator: u32, event: &str, out: &mut Vec<u8>) {
     let verdict = label.verdict.map_or(3, |verdict| verdict as u16);
-    let mut flags = verdict | (label.source as u16) << 2 | (label.status as u16) << 4;
+    let source = label.source as u16;
+    let mut flags = verdict | (source & 3) << 2 | (label.status as u16) << 4 | (source >> 2) << SOURCE_HIGH;
     for (bit, set) in [
         (SEVERITY, label.severity.is_some()),
         (INCLUSION, label.inclusion_probability.is_some()),
@@ -232,7 +236,7 @@ impl<'a> Iterator for Entries<'a> {
             categories,
             time,
             received,
-            source: Source::ALL[usize::from(flags >> 2 & 3)],
+            source: Source::ALL[usize::from(flags >> 2 & 3 | (flags >> SOURCE_HIGH & 1) << 2)],
             status: LabelStatus::ALL[usize::from(flags >> 4 & 3)],
             inclusion_probability,
             decision,

@@ -16,6 +16,8 @@ pub mod math;
 pub mod policy;
 pub mod predictor;
 pub mod review;
+mod ruling;
+pub mod sampling;
 pub mod text;
 pub mod trace;
 pub mod vote;

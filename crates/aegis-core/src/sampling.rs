@@ -30,7 +30,8 @@ impl Sampling {
     /// The probability that at least one of the draws comes up.
     #[must_use]
     pub fn inclusion(&self) -> f64 {
-        1.0 - (1.0 - self.audit) * (1.0 - self.uncertainty)
+        // Equals 1 - (1 - a)(1 - u), and is exactly a if u is 0.
+        (self.audit + self.uncertainty * (1.0 - self.audit)).min(1.0)
     }
 }
 

@@ -53,7 +53,7 @@ impl Encodings {
             tracing::info!(subject, id, "a schema is registered");
             Ok::<_, RegistryError>(Encoding::Confluent(id))
         };
-        let [_, _, decision, _, _, review] = SCHEMAS;
+        let [_, _, decision, _, _, review, _] = SCHEMAS;
         Ok(Self {
             decisions: register(&config.topics.decisions, decision)?,
             review: register(&config.topics.review, review)?,

@@ -255,7 +255,9 @@ impl PolicyPredictor {
         }
         if let Some(why) = self.misfit(panel) {
             usable = false;
-            notes.push(format!("policy {policy}: the pinned predictor does not fit the panel: {why}; {choose}"));
+            notes.push(format!(
+                "policy {policy}: the pinned predictor does not fit the panel: {why}; {choose}"
+            ));
         } else if let Some(pinned) = &self.pinned {
             let behind = self.in_use().rounds_behind;
             let known = pinned.predictor.experts();

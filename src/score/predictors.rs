@@ -257,3 +257,126 @@ fn read_pin(policy: &str, payload: &[u8]) -> Result<(Published, Option<Millis>),
     }
     Ok((published, pin.published))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::policy::tests::{panel, policy, published};
+    use super::*;
+    use crate::codec::Encoding;
+    use crate::core::policy::{Policy, Release};
+    use crate::core::predictor::Pin;
+    use crate::kafka::embedded::Embedded;
+    use crate::kafka::{Connection, From};
+
+    fn encoded(published: &Published) -> Vec<u8> {
+        codec::encode_published(published, Encoding::Avro).unwrap()
+    }
+
+    fn pinned(policy: &str, published: &Published) -> Vec<u8> {
+        let pin = Pin {
+            policy: policy.into(),
+            predictor: encoded(published),
+            offset: 3,
+            published: Some(7),
+            by: "ann".into(),
+            reason: "a test".into(),
+            time: 9,
+        };
+        codec::encode_pin(&pin, Encoding::Avro).unwrap()
+    }
+
+    /// Predictors of these policies, to which records are given by hand.
+    struct Site {
+        predictors: Predictors,
+        offset: i64,
+        _broker: Embedded,
+    }
+
+    impl Site {
+        fn new(policies: &[Policy]) -> Self {
+            let broker = Embedded::start(&[("weights", 1)]).unwrap();
+            let timeout = Duration::from_secs(30);
+            let connection = Connection::new(broker.bootstrap());
+            let follower = Follower::open(&connection, "weights", &From::Beginning, timeout).unwrap();
+            let predictors = Predictors::new(follower, &of(policies), panel()).unwrap();
+            Self { predictors, offset: 0, _broker: broker }
+        }
+
+        fn give(&mut self, key: impl Into<Vec<u8>>, payload: Option<Vec<u8>>) {
+            self.predictors.on_record(&Consumed {
+                topic: "weights".into(),
+                partition: 0,
+                offset: self.offset,
+                key: Some(key.into()),
+                payload,
+                headers: Vec::new(),
+                timestamp: Some(self.offset),
+            });
+            self.offset += 1;
+        }
+
+        fn in_use(&mut self, policy: &str) -> (u64, bool) {
+            let reference = self.predictors.get_mut(policy).unwrap().reference();
+            (reference.rounds, reference.pinned)
+        }
+    }
+
+    fn of(policies: &[Policy]) -> Arc<Policies> {
+        let policies = policies.iter().map(|policy| (policy.name.clone(), policy.clone())).collect();
+        Arc::new(Policies { policies, ..Policies::default() })
+    }
+
+    #[test]
+    fn a_pin_has_a_key_that_no_policy_and_no_earlier_version_takes_for_one_of_theirs() {
+        let house = policy("house", Release::Automatic);
+        let key = codec::pin_key("house");
+        assert!(std::str::from_utf8(&key).is_err(), "the name of a policy is UTF-8");
+        assert_eq!(codec::pin_policy(&key).as_deref(), Some("house"));
+        assert_eq!(codec::pin_policy(b"pin:house"), None, "a policy may have that name");
+        let record = pinned("house", &published(&house, 3));
+        assert!(codec::decode_published(&record).is_err(), "earlier versions read no predictor");
+        assert!(codec::decode_pin(&encoded(&published(&house, 3))).is_err());
+    }
+
+    #[test]
+    fn pins_are_kept_apart_by_policy_and_wait_for_a_policy_that_is_not_there_yet() {
+        let (one, other) = (policy("one", Release::Automatic), policy("other", Release::Automatic));
+        let mut site = Site::new(std::slice::from_ref(&one));
+        for policy in [&one, &other] {
+            site.give(policy.name.clone(), Some(encoded(&published(policy, 8))));
+            site.give(codec::pin_key(&policy.name), Some(pinned(&policy.name, &published(policy, 3))));
+        }
+        assert_eq!(site.in_use("one"), (3, true));
+        site.predictors.on_reload(&of(&[one.clone(), other.clone()]), panel()).unwrap();
+        assert_eq!(site.in_use("other"), (3, true), "the pin has waited");
+        site.give(codec::pin_key("other"), None);
+        assert_eq!((site.in_use("one"), site.in_use("other")), ((3, true), (8, false)));
+        // A pin that ended before the policy appeared is gone.
+        let third = policy("third", Release::Automatic);
+        site.give("third", Some(encoded(&published(&third, 8))));
+        site.give(codec::pin_key("third"), Some(pinned("third", &published(&third, 3))));
+        site.give(codec::pin_key("third"), None);
+        site.predictors.on_reload(&of(&[one, other, third]), panel()).unwrap();
+        assert_eq!(site.in_use("third"), (8, false));
+    }
+
+    #[test]
+    fn a_scorer_does_not_begin_before_each_pinned_predictor_can_be_used() {
+        let one = policy("one", Release::Automatic);
+        let mut site = Site::new(std::slice::from_ref(&one));
+        assert!(site.predictors.is_ready());
+        site.give("one", Some(encoded(&published(&one, 3))));
+        let of_another = pinned("one", &published(&policy("other", Release::Automatic), 3));
+        for unusable in [b"garbage".to_vec(), encoded(&published(&one, 3)), of_another] {
+            site.give(codec::pin_key("one"), Some(unusable));
+            assert!(!site.predictors.is_ready());
+            site.give("one", Some(encoded(&published(&one, 8))));
+            assert_eq!(site.in_use("one"), (3, false), "no other one comes into use meanwhile");
+        }
+        site.give(codec::pin_key("one"), Some(pinned("one", &published(&one, 2))));
+        assert!(site.predictors.is_ready());
+        assert_eq!(site.in_use("one"), (2, true));
+        site.give(codec::pin_key("one"), None);
+        assert_eq!(site.in_use("one"), (8, false));
+    }
+}

@@ -320,7 +320,7 @@ mod tests {
             (&kinds.record, 0x8dc3_a228_dd9d_06f6),
             (&kinds.predictor, 0x3a0e_f307_be4c_f0a6),
             (&kinds.review, 0x938f_8dda_d119_34db),
-            (&kinds.pin, 0x1),
+            (&kinds.pin, 0x5e39_4c92_7ea2_9af0),
         ] {
             assert_eq!(kind.fingerprint.swap_bytes(), expected, "{}", kind.name);
         }

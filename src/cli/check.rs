@@ -16,7 +16,7 @@ use crate::codec::{self, Encoding, MAX_EVENT, MAX_LABEL, Received, time::format_
 use crate::config::{Config, EventFields, Loaded, Pointer, Policies};
 use crate::core::event::{Event, Turn};
 use crate::core::label::Label;
-use crate::core::policy::Policy;
+use crate::core::policy::{Policy, Release};
 use crate::core::sampling::AuditRates;
 use crate::core::text;
 use crate::core::vote::Abstention;
@@ -124,8 +124,15 @@ fn add_endpoints(panel: &Panel, report: &mut Report) {
 fn policy(policy: &Policy) -> (Value, String) {
     let (name, version, learner) = (&policy.name, &policy.version, policy.learner.name.to_string());
     let threshold = policy.threshold();
-    let line = format!("policy {name} version {version}: {learner} learner, flags from p = {threshold:.3}");
-    (json!({ "name": name, "version": version, "learner": learner, "threshold": threshold }), line)
+    let (release, released) = (policy.release.word(), policy.release == Release::Manual);
+    let released = if released { ", uses only predictors that a person has released" } else { "" };
+    let line = format!(
+        "policy {name} version {version}: {learner} learner, flags from p = {threshold:.3}{released}"
+    );
+    let value = json!({
+        "name": name, "version": version, "learner": learner, "threshold": threshold, "release": release,
+    });
+    (value, line)
 }
 
 /// Returns `true` if reviews are drawn without a secret. Draws with a probability of 0 or 1 need none.

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::print::{self, Output, printable};
 use super::scan::scan;
-use super::weights::versions;
+use super::weights::{pins, versions};
 use super::{ConfigArgs, Failure, run};
 use crate::codec::{Received, Schemas};
 use crate::config::{Config, Loaded, Policies};
@@ -55,6 +55,8 @@ enum PredictorStatus {
     Prior,
     /// It is the newest one.
     Newest,
+    /// A person has pinned it, and scorers use it instead of newer ones.
+    Pinned,
     /// Others have been published since, and it is still in the topic.
     Replaced,
     /// Compaction has removed it.
@@ -66,6 +68,7 @@ impl PredictorStatus {
         match self {
             Self::Prior => "untaught",
             Self::Newest => "newest",
+            Self::Pinned => "pinned",
             Self::Replaced => "replaced",
             Self::Gone => "gone",
         }
@@ -176,6 +179,11 @@ fn predictor(
         newest = Some(hash);
     })?;
     let is_newest = newest == Some(Some(decision.predictor.state_hash));
+    let mut pins = pins(connection, config)?;
+    let pinned = pins.remove(&decision.id.policy).and_then(|change| change.pinned?.1.published);
+    if let Some(pinned) = pinned.filter(|pinned| pinned.state_hash == decision.predictor.state_hash) {
+        return Ok((PredictorStatus::Pinned, Some(pinned)));
+    }
     Ok(match named {
         None => (PredictorStatus::Gone, None),
         Some(named) if is_newest => (PredictorStatus::Newest, Some(named)),

@@ -1,4 +1,9 @@
-//! `aegis weights show|history|diff`: shows the published predictors.
+//! `aegis weights`: shows the published predictors, and holds a policy on one of them.
+
+mod compare;
+mod diff;
+mod pin;
+mod topic;
 
 use std::collections::BTreeMap;
 
@@ -7,14 +12,15 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::print::{self, Output, printable, row, short};
-use super::scan::scan;
 use super::{ConfigArgs, Failure, run};
-use crate::codec::{self, Encoding, hex, time::format_millis};
-use crate::config::Config;
+use crate::codec::{self, Encoding, time::format_millis};
+use crate::config::{Loaded, Policies};
+use crate::core::policy::Release;
 use crate::core::predictor::Published;
-use crate::kafka::Connection;
 use crate::ops::Exit;
 use crate::ops::stdout::{errln, outln};
+use topic::{Entry, entries, keep};
+pub use topic::{PinChange, Version, pins, versions};
 
 #[derive(Args)]
 pub struct WeightsArgs {
@@ -26,7 +32,7 @@ pub struct WeightsArgs {
 enum Action {
     /// Shows the newest predictor of each policy: weights, rounds, ledger offset and state hash
     Show(Common),
-    /// Lists the versions in the topic, oldest first
+    /// Lists the predictors on the topic and the pins, oldest first
     History(Common),
     /// Prints the newest predictor of each policy with its state, one in a line, for `aegis score --weights`
     Export {
@@ -36,21 +42,17 @@ enum Action {
         #[arg(long)]
         policy: Option<String>,
     },
-    /// Shows the changes between two versions of one policy's predictor
-    Diff {
-        #[command(flatten)]
-        common: Common,
-        /// The older version, by its offset or the first digits of its state hash [default: the one before TO]
-        #[arg(value_name = "FROM")]
-        from: Option<String>,
-        /// The newer version, by its offset or the first digits of its state hash [default: the newest]
-        #[arg(value_name = "TO")]
-        to: Option<String>,
-    },
+    /// Shows the changes between two versions of one policy's predictor, and what they would change in decisions
+    Diff(diff::DiffArgs),
+    /// Holds a policy on a published predictor, while learning continues in the background; releases it if a person must
+    #[command(visible_alias = "release")]
+    Pin(pin::PinArgs),
+    /// Ends the pin of a policy, which follows the newest predictor again
+    Unpin(pin::UnpinArgs),
 }
 
 #[derive(Args)]
-struct Common {
+pub struct Common {
     #[command(flatten)]
     config: ConfigArgs,
     /// Shows only this policy
@@ -61,82 +63,75 @@ struct Common {
     output: Output,
 }
 
-/// One version of a policy's predictor on the topic.
-pub struct Version {
-    /// The offset.
-    pub offset: i64,
-    /// The time of the record, in milliseconds since 1970.
-    pub time: Option<i64>,
-    /// The policy.
-    pub policy: String,
-    /// The predictor, or `None` if the learner has withdrawn it.
-    pub published: Option<Published>,
+/// The records on the topic, without the states of the predictors.
+pub struct Topic {
+    /// All records, oldest first.
+    entries: Vec<Entry>,
+    /// The pins in force, by policy.
+    pins: BTreeMap<String, PinChange>,
 }
 
-impl Version {
-    fn hash(&self) -> String {
-        self.published.as_ref().map_or_else(String::new, |published| hex(&published.state_hash))
-    }
-
-    fn json(&self) -> Value {
-        let mut value = json!({
-            "policy": self.policy,
-            "offset": self.offset,
-            "time": self.time.map(format_millis),
-            "learned": self.published.is_some(),
-        });
-        if let (Some(published), Value::Object(fields)) = (&self.published, &mut value) {
-            let weights: serde_json::Map<_, _> =
-                published.masses.iter().map(|mass| (mass.member.clone(), json!(mass.mass))).collect();
-            fields.insert("learner".into(), json!(published.learner.name.as_str()));
-            fields.insert("mapping".into(), json!(published.mapping));
-            fields.insert("experts".into(), json!(published.experts));
-            fields.insert("encoder".into(), json!(published.encoder.map(|encoder| hex(&encoder))));
-            fields.insert("rounds".into(), json!(published.rounds));
-            fields.insert("ledger_offset".into(), json!(published.ledger_offset));
-            fields.insert("state_hash".into(), json!(self.hash()));
-            fields.insert("weights".into(), Value::Object(weights));
-        }
-        value
-    }
-
-    /// Describes the version in one line.
-    fn summary(&self) -> String {
-        let time = self.time.map_or_else(|| "-".into(), format_millis);
-        match &self.published {
-            None => format!("offset {}, {time}: nothing is learned", self.offset),
-            Some(published) => format!(
-                "offset {}, {time}: {}, {} rounds, ledger offset {}, state {}",
-                self.offset,
-                published.learner.name,
-                published.rounds,
-                published.ledger_offset,
-                self.hash()
-            ),
-        }
-    }
-}
-
-/// Passes every version in the topic of predictors to `take`, oldest first. Returns the number of those that cannot be
-/// decoded.
-pub fn versions(
-    connection: &Connection,
-    config: &Config,
-    take: &mut dyn FnMut(Version),
-) -> Result<usize, Failure> {
-    let mut broken = 0;
-    scan(connection, &config.topics.weights, &mut |record| {
-        let published = record.payload.as_deref().map(codec::decode_published).transpose();
-        match published {
-            Ok(published) => {
-                let policy = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
-                take(Version { offset: record.offset, time: record.timestamp, policy, published });
+impl Topic {
+    /// Reads the topic.
+    fn read(common: &Common, loaded: &Loaded) -> Result<Self, Failure> {
+        let config = &loaded.config;
+        let connection = run::brokers(config)?;
+        let (mut all, mut pins) = (Vec::new(), BTreeMap::new());
+        let is_shown = |policy: &str| common.policy.as_ref().is_none_or(|only| only == policy);
+        let drop_state = |version: &mut Version| {
+            // States are large and are not needed here.
+            if let Some(published) = &mut version.published {
+                published.state = Vec::new();
             }
-            Err(_) => broken += 1,
+        };
+        let broken = entries(&connection, config, &mut |_, mut entry| {
+            match &mut entry {
+                Entry::Version(version) => drop_state(version),
+                Entry::Pin(change) => {
+                    if let Some((pin, version)) = &mut change.pinned {
+                        pin.predictor = Vec::new();
+                        drop_state(version);
+                    }
+                    keep(&mut pins, change.as_ref().clone());
+                }
+            }
+            let policy = match &entry {
+                Entry::Version(version) => &version.policy,
+                Entry::Pin(change) => &change.policy,
+            };
+            if is_shown(policy) {
+                all.push(entry);
+            }
+        })?;
+        pins.retain(|policy, _| is_shown(policy));
+        if broken > 0 {
+            errln!("aegis: {broken} records of {} are not of this version", config.topics.weights);
         }
-        Ok(())
-    })?;
-    Ok(broken)
+        if let (true, Some(policy)) = (all.is_empty(), &common.policy) {
+            let nothing = anyhow!("{} holds nothing for policy {policy}", config.topics.weights);
+            return Err(Failure { exit: Exit::Data, error: nothing });
+        }
+        Ok(Self { entries: all, pins })
+    }
+
+    /// Returns the published predictors, oldest first.
+    fn versions(&self) -> impl DoubleEndedIterator<Item = &Version> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Version(version) => Some(version),
+            Entry::Pin(_) => None,
+        })
+    }
+
+    /// Returns the newest predictor of each policy.
+    fn newest(&self) -> BTreeMap<&str, &Version> {
+        self.versions().map(|version| (version.policy.as_str(), version)).collect()
+    }
+
+    /// Returns `true` if this predictor is the pinned one of its policy.
+    fn is_pinned(&self, version: &Version) -> bool {
+        let pinned = self.pins.get(&version.policy).and_then(|change| change.pinned.as_ref());
+        version.published.is_some() && pinned.is_some_and(|(_, pinned)| pinned.hash() == version.hash())
+    }
 }
 
 /// Prints the newest predictors as JSON records.
@@ -163,56 +158,39 @@ fn export(config: &ConfigArgs, policy: Option<&String>) -> Result<Exit, Failure>
 }
 
 pub fn weights(args: &WeightsArgs) -> Result<Exit, Failure> {
-    let common = match &args.command {
-        Action::Export { config, policy } => return export(config, policy.as_ref()),
-        Action::Show(common) | Action::History(common) | Action::Diff { common, .. } => common,
-    };
-    let config = common.config.load()?.config;
-    let connection = run::brokers(&config)?;
-    let mut all = Vec::new();
-    let broken = versions(&connection, &config, &mut |mut version| {
-        // States are large and are not needed here.
-        if let Some(published) = &mut version.published {
-            published.state = Vec::new();
-        }
-        if common.policy.as_ref().is_none_or(|policy| *policy == version.policy) {
-            all.push(version);
-        }
-    })?;
-    if broken > 0 {
-        errln!("aegis: {broken} records of {} are not predictors of this version", config.topics.weights);
-    }
-    if let (true, Some(policy)) = (all.is_empty(), &common.policy) {
-        let nothing = anyhow!("{} holds nothing for policy {policy}", config.topics.weights);
-        return Err(Failure { exit: Exit::Data, error: nothing });
-    }
     match &args.command {
-        Action::Show(_) => show(&newest(all), common.output)?,
-        Action::History(_) => history(&all, common.output)?,
-        Action::Export { .. } => {}
-        Action::Diff { from, to, .. } => {
-            let (from, to) = chosen(&all, from.as_deref(), to.as_deref())?;
-            diff(from, to, common.output)?;
+        Action::Export { config, policy } => return export(config, policy.as_ref()),
+        Action::Pin(args) => return pin::pin(args),
+        Action::Unpin(args) => return pin::unpin(args),
+        Action::Diff(args) => return diff::diff(args),
+        Action::Show(common) => show(&Topic::read(common, &common.config.load()?)?, common.output)?,
+        Action::History(common) => {
+            let loaded = common.config.load()?;
+            history(&Topic::read(common, &loaded)?, &loaded.policies, common.output)?;
         }
     }
     Ok(Exit::Success)
 }
 
-fn newest(all: Vec<Version>) -> Vec<Version> {
-    let by_policy: BTreeMap<String, Version> =
-        all.into_iter().map(|version| (version.policy.clone(), version)).collect();
-    by_policy.into_values().collect()
-}
-
-fn show(newest: &[Version], output: Output) -> Result<(), Failure> {
+fn show(topic: &Topic, output: Output) -> Result<(), Failure> {
+    let newest = topic.newest();
+    let pin_of = |version: &Version| topic.pins.get(&version.policy);
     if output == Output::Json {
-        return print::json(&newest.iter().map(Version::json).collect::<Vec<_>>());
+        let with_pin = |version: &&Version| {
+            let mut value = version.json();
+            value["pin"] = pin_of(version).map_or(Value::Null, pin_json);
+            value
+        };
+        return print::json(&newest.values().map(with_pin).collect::<Vec<_>>());
     }
     if newest.is_empty() {
         outln!("nothing is learned yet");
     }
-    for version in newest {
+    for version in newest.into_values() {
         outln!("policy {}: {}", printable(&version.policy), version.summary());
+        if let Some(change) = pin_of(version) {
+            outln!("  {}", pin_line(change));
+        }
         let Some(published) = &version.published else { continue };
         let mut masses: Vec<_> = published.masses.iter().collect();
         masses.sort_by(|a, b| b.mass.total_cmp(&a.mass));
@@ -223,136 +201,105 @@ fn show(newest: &[Version], output: Output) -> Result<(), Failure> {
     Ok(())
 }
 
-fn history(all: &[Version], output: Output) -> Result<(), Failure> {
-    if output == Output::Json {
-        return print::json(&all.iter().map(Version::json).collect::<Vec<_>>());
-    }
-    let mut rows =
-        vec![row(["offset", "time", "policy", "rounds", "ledger offset", "state", "greatest weight"])];
-    for version in all {
-        let time = version.time.map_or_else(|| "-".into(), format_millis);
-        let (mut rounds, mut ledger, mut most) =
-            ("-".to_owned(), "-".to_owned(), "nothing is learned".to_owned());
-        if let Some(published) = &version.published {
-            (rounds, ledger) = (published.rounds.to_string(), published.ledger_offset.to_string());
-            let greatest = published.masses.iter().max_by(|a, b| a.mass.total_cmp(&b.mass));
-            most = greatest.map_or_else(String::new, |greatest| {
-                format!("{} {:.4}", printable(&greatest.member), greatest.mass)
-            });
+/// Describes a pin in one line.
+pub fn pin_line(change: &PinChange) -> String {
+    let (by, reason) = (printable(&change.by), printable(&change.reason));
+    match &change.pinned {
+        Some((pin, version)) => {
+            let rounds = version.published.as_ref().map_or(0, |published| published.rounds);
+            let (hash, since) = (version.hash(), format_millis(pin.time));
+            format!("pinned to {} ({rounds} rounds) by {by} since {since}: {reason}", short(&hash))
         }
-        let state = short(&version.hash()).to_owned();
-        rows.push(vec![
-            version.offset.to_string(),
-            time,
-            printable(&version.policy),
-            rounds,
-            ledger,
-            state,
-            most,
-        ]);
+        None => format!("unpinned by {by}: {reason}"),
+    }
+}
+
+fn pin_json(change: &PinChange) -> Value {
+    json!({
+        "offset": change.offset,
+        "time": change.time.map(format_millis),
+        "by": change.by,
+        "reason": change.reason,
+        "pinned_at": change.pinned.as_ref().map(|(pin, _)| format_millis(pin.time)),
+        "predictor": change.pinned.as_ref().map(|(_, version)| version.json()),
+    })
+}
+
+/// Returns the word for the use of a predictor.
+fn status(version: &Version, topic: &Topic, policies: &Policies) -> &'static str {
+    let manual = policies.get(&version.policy).is_some_and(|policy| policy.release == Release::Manual);
+    let newest =
+        topic.newest().get(version.policy.as_str()).is_some_and(|newest| newest.offset == version.offset);
+    match (topic.is_pinned(version), newest, topic.pins.contains_key(&version.policy) || manual) {
+        (true, ..) if manual => "released",
+        (true, ..) => "pinned",
+        (false, true, true) => "candidate",
+        (false, true, false) => "newest",
+        (false, false, _) => "replaced",
+    }
+}
+
+fn history(topic: &Topic, policies: &Policies, output: Output) -> Result<(), Failure> {
+    if output == Output::Json {
+        let entry = |entry: &Entry| match entry {
+            Entry::Version(version) => {
+                let mut value = version.json();
+                value["kind"] = "predictor".into();
+                value["status"] = status(version, topic, policies).into();
+                value
+            }
+            Entry::Pin(change) => {
+                let mut value = pin_json(change);
+                value["policy"] = change.policy.as_str().into();
+                value["kind"] = if change.pinned.is_some() { "pin" } else { "unpin" }.into();
+                value
+            }
+        };
+        return print::json(&topic.entries.iter().map(entry).collect::<Vec<_>>());
+    }
+    let mut rows = vec![row([
+        "offset",
+        "time",
+        "policy",
+        "rounds",
+        "ledger offset",
+        "state",
+        "greatest weight",
+        "status",
+    ])];
+    for entry in &topic.entries {
+        let (offset, time, policy, version, status) = match entry {
+            Entry::Version(version) => {
+                let status = status(version, topic, policies).to_owned();
+                (version.offset, version.time, &version.policy, Some(version), status)
+            }
+            Entry::Pin(change) => {
+                let verb = if change.pinned.is_some() { "pinned" } else { "unpinned" };
+                let status = format!("{verb} by {}: {}", printable(&change.by), printable(&change.reason));
+                let version = change.pinned.as_ref().map(|(_, version)| version);
+                (change.offset, change.time, &change.policy, version, status)
+            }
+        };
+        let [rounds, ledger, state, most] = figures(version);
+        let time = time.map_or_else(|| "-".into(), format_millis);
+        rows.push(vec![offset.to_string(), time, printable(policy), rounds, ledger, state, most, status]);
     }
     print::table(&rows, &[0, 3, 4]);
     Ok(())
 }
 
-/// Returns the two versions to compare, of one policy, the older first.
-fn chosen<'a>(
-    all: &'a [Version],
-    from: Option<&str>,
-    to: Option<&str>,
-) -> Result<(&'a Version, &'a Version), Failure> {
-    let wrong = |error| Failure { exit: Exit::Data, error };
-    let named = |name: &str| {
-        let offset: Option<i64> = name.parse().ok();
-        let is = |version: &&Version| {
-            offset == Some(version.offset) || (name.len() >= 4 && version.hash().starts_with(name))
-        };
-        all.iter().rev().find(is).ok_or_else(|| {
-            wrong(anyhow!("no version {name} is in the topic (any more): `aegis weights history` lists them"))
-        })
-    };
-    let to = match to {
-        Some(to) => named(to)?,
-        None => match from.map(named).transpose()? {
-            Some(from) => last_of(all, &from.policy)?,
-            None => all.last().ok_or_else(|| wrong(anyhow!("nothing is learned yet")))?,
-        },
-    };
-    let from = match from {
-        Some(from) => named(from)?,
-        None => {
-            let before = |version: &&Version| version.policy == to.policy && version.offset < to.offset;
-            all.iter()
-                .rev()
-                .find(before)
-                .ok_or_else(|| wrong(anyhow!("the topic holds one version only of policy {}", to.policy)))?
-        }
-    };
-    if from.policy != to.policy {
-        return Err(wrong(anyhow!(
-            "offset {} is of policy {} and offset {} of {}: choose two of one policy",
-            from.offset,
-            from.policy,
-            to.offset,
-            to.policy
-        )));
-    }
-    Ok((from, to))
-}
-
-fn last_of<'a>(all: &'a [Version], policy: &str) -> Result<&'a Version, Failure> {
-    let last = all.iter().rev().find(|version| version.policy == policy);
-    last.ok_or_else(|| Failure { exit: Exit::Data, error: anyhow!("nothing is learned for policy {policy}") })
-}
-
-/// A member with its mass before and after, or `None` if a version does not have it.
-type Moved<'a> = (&'a str, Option<f64>, Option<f64>);
-
-/// Returns every member's mass in both versions, the greatest changes first.
-fn moved<'a>(from: &'a Version, to: &'a Version) -> Vec<Moved<'a>> {
-    let mut members: BTreeMap<&str, (Option<f64>, Option<f64>)> = BTreeMap::new();
-    for mass in from.published.iter().flat_map(|published| &published.masses) {
-        members.entry(&mass.member).or_default().0 = Some(mass.mass);
-    }
-    for mass in to.published.iter().flat_map(|published| &published.masses) {
-        members.entry(&mass.member).or_default().1 = Some(mass.mass);
-    }
-    let mut moved: Vec<Moved<'_>> =
-        members.into_iter().map(|(member, (old, new))| (member, old, new)).collect();
-    let by = |moved: &Moved<'_>| change(moved).abs();
-    moved.sort_by(|a, b| by(b).total_cmp(&by(a)));
-    moved
-}
-
-fn change((_, old, new): &Moved<'_>) -> f64 {
-    new.unwrap_or(0.0) - old.unwrap_or(0.0)
-}
-
-fn diff(from: &Version, to: &Version, output: Output) -> Result<(), Failure> {
-    let moved = moved(from, to);
-    if output == Output::Json {
-        let members: Vec<_> = moved
-            .iter()
-            .map(|one| json!({"member": one.0, "from": one.1, "to": one.2, "change": change(one)}))
-            .collect();
-        let mut value = json!({"from": from.json(), "to": to.json(), "members": members});
-        for side in ["from", "to"] {
-            if let Some(Value::Object(fields)) = value.get_mut(side) {
-                fields.remove("weights");
-            }
-        }
-        return print::json(&value);
-    }
-    outln!("policy {}", printable(&to.policy));
-    outln!("from    {}", from.summary());
-    outln!("to      {}", to.summary());
-    let mut rows = vec![row(["member", "from", "to", "change"])];
-    let mass = |mass: Option<f64>| mass.map_or_else(|| "-".into(), |mass| format!("{mass:.4}"));
-    rows.extend(
-        moved
-            .iter()
-            .map(|one| vec![printable(one.0), mass(one.1), mass(one.2), format!("{:+.4}", change(one))]),
-    );
-    print::table(&rows, &[1, 2, 3]);
-    Ok(())
+/// Returns rounds, ledger offset, state and the greatest weight of a version; `None` is the end of a pin.
+fn figures(version: Option<&Version>) -> [String; 4] {
+    let nothing = |most: &str| ["-".to_owned(), "-".to_owned(), String::new(), most.to_owned()];
+    let Some(version) = version else { return nothing("") };
+    let Some(published) = &version.published else { return nothing("nothing is learned") };
+    let greatest = published.masses.iter().max_by(|a, b| a.mass.total_cmp(&b.mass));
+    let most = greatest
+        .map_or_else(String::new, |greatest| format!("{} {:.4}", printable(&greatest.member), greatest.mass));
+    [
+        published.rounds.to_string(),
+        published.ledger_offset.to_string(),
+        short(&version.hash()).to_owned(),
+        most,
+    ]
 }

@@ -24,13 +24,14 @@ use super::{
 use crate::crash;
 
 /// The schema files, by the names of their records.
-pub const SCHEMAS: [(&str, &str); 6] = [
+pub const SCHEMAS: [(&str, &str); 7] = [
     ("Event", include_str!("../../schemas/event.avsc")),
     ("Label", include_str!("../../schemas/label.avsc")),
     ("Decision", include_str!("../../schemas/decision.avsc")),
     ("LedgerRecord", include_str!("../../schemas/ledger.avsc")),
     ("Predictor", include_str!("../../schemas/predictor.avsc")),
     ("ReviewRequest", include_str!("../../schemas/review.avsc")),
+    ("Pin", include_str!("../../schemas/pin.avsc")),
 ];
 
 /// The schemas that earlier versions wrote records with, by record from the oldest to the newest. They remain readable.
@@ -63,6 +64,7 @@ pub(super) struct RecordKinds {
     pub(super) record: Kind,
     pub(super) predictor: Kind,
     pub(super) review: Kind,
+    pub(super) pin: Kind,
 }
 
 /// Returns all kinds of records.
@@ -74,7 +76,7 @@ pub(super) fn kinds() -> &'static RecordKinds {
         // The limit is the process's, and is set before the first datum is read: a length prefix cannot make the library
         // allocate more.
         max_allocation_bytes(MAX_PREDICTOR);
-        let [event, label, decision, record, predictor, review] = SCHEMAS;
+        let [event, label, decision, record, predictor, review, pin] = SCHEMAS;
         let kind = |schema, max_size| Kind::parse(schema, max_size).expect("compiled-in schemas parse");
         RecordKinds {
             event: kind(event, MAX_EVENT),
@@ -83,6 +85,8 @@ pub(super) fn kinds() -> &'static RecordKinds {
             record: kind(record, MAX_RECORD),
             predictor: kind(predictor, MAX_PREDICTOR),
             review: kind(review, MAX_REVIEW),
+            // It holds a predictor, and is bounded by the same allocation.
+            pin: kind(pin, MAX_PREDICTOR),
         }
     });
     &KINDS
@@ -316,6 +320,7 @@ mod tests {
             (&kinds.record, 0x8dc3_a228_dd9d_06f6),
             (&kinds.predictor, 0x3a0e_f307_be4c_f0a6),
             (&kinds.review, 0x938f_8dda_d119_34db),
+            (&kinds.pin, 0x5e39_4c92_7ea2_9af0),
         ] {
             assert_eq!(kind.fingerprint.swap_bytes(), expected, "{}", kind.name);
         }

@@ -177,6 +177,22 @@ fn write_bytes<S: Serializer>(found: &[u8], serializer: S) -> Result<S::Ok, S::E
     }
 }
 
+/// Bytes, which are base64 in JSON.
+#[derive(Debug, Clone)]
+pub(super) struct RawBytes<'a>(pub(super) Cow<'a, [u8]>);
+
+impl Serialize for RawBytes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        write_bytes(&self.0, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawBytes<'_> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Cow::Owned(bytes(deserializer, unbase64)?)))
+    }
+}
+
 /// Features, which are base64 in JSON.
 #[derive(Debug, Clone)]
 pub(super) struct FeatureBytes<'a>(pub(super) Cow<'a, Features>);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::overlay;
 use crate::core::label::{Mapping, Source};
 use crate::core::learners::{LearnerSpec, Name, Noise};
-use crate::core::policy::{Action, CategoryRule, Policy};
+use crate::core::policy::{Action, CategoryRule, Policy, Release};
 use crate::core::sampling::AuditRates;
 
 /// The rate of audits of a policy that names none.
@@ -132,6 +132,9 @@ struct Written {
     needs_caution: f64,
     /// The label sources that the learner learns from: `review`, `report`, `appeal`, `gold`.
     teaches: Vec<String>,
+    /// The predictors in use: the newest one (`automatic`), or only one that a person has released with
+    /// `aegis weights release` (`manual`).
+    release: String,
     /// Rules for single categories, by slug. The strictest rule that applies determines the action.
     categories: BTreeMap<String, Rule>,
 }
@@ -228,6 +231,7 @@ impl Default for Written {
             cheap: Vec::new(),
             needs_caution: 1.0,
             teaches: vec!["review".into(), "gold".into()],
+            release: Release::default().word().into(),
             categories: BTreeMap::new(),
         }
     }
@@ -291,6 +295,7 @@ impl Written {
                 teaches: teaches?,
             },
             learner: self.parameters.learner(&self.learner)?,
+            release: one_of("release", &self.release, &Release::ALL, Release::word)?,
         })
     }
 }

@@ -53,7 +53,7 @@ impl Encodings {
             tracing::info!(subject, id, "a schema is registered");
             Ok::<_, RegistryError>(Encoding::Confluent(id))
         };
-        let [_, _, decision, _, _, review] = SCHEMAS;
+        let [_, _, decision, _, _, review, _] = SCHEMAS;
         Ok(Self {
             decisions: register(&config.topics.decisions, decision)?,
             review: register(&config.topics.review, review)?,
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn registered_schemas_have_the_names_that_subjects_contain() {
-        let [_, _, decision, _, _, review] = SCHEMAS;
+        let [_, _, decision, _, _, review, _] = SCHEMAS;
         assert_eq!((decision.0, review.0), ("Decision", "ReviewRequest"));
         for (name, schema) in [decision, review] {
             assert!(schema.contains(&format!("\"name\": \"{name}\"")));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::predictors::PanelIdentity;
 use crate::config::Live;
 use crate::experts::Panel;
 
@@ -25,6 +26,12 @@ impl PanelHandle {
     #[must_use]
     pub fn in_force(panel: Arc<Panel>, shadow: &[String]) -> Live<Self> {
         Arc::new(Self::new(panel, shadow)).into()
+    }
+
+    /// Returns the experts and the encoder of the panel.
+    #[must_use]
+    pub(super) fn identity(&self) -> PanelIdentity {
+        PanelIdentity { experts: self.experts(), encoder: self.panel.encoder() }
     }
 
     /// Returns the ids of the panel's experts, sorted by their UTF-8 bytes.

@@ -107,7 +107,7 @@ impl ScorePipeline<'_> {
         }
         if policies_changed || panel_changed {
             self.decider.on_reload(&self.policies, &self.panel);
-            self.predictors.on_reload(&self.policies, self.panel.experts())?;
+            self.predictors.on_reload(&self.policies, self.panel.identity())?;
             self.in_flight.on_policies(&self.policies)?;
         }
         Ok(())
@@ -265,7 +265,7 @@ impl ScorePipeline<'_> {
         Ok(())
     }
 
-    /// Stage 3: decides the events that the panel has answered, with the newest predictors.
+    /// Stage 3: decides the events that the panel has answered, with the newest predictors or those that are pinned.
     fn decide(&mut self) -> Result<(), ScoreError> {
         self.predictors.follow(Duration::ZERO)?;
         let mut wait = match (self.in_flight.is_empty(), self.in_flight.room()) {

@@ -193,7 +193,7 @@ fn fold(state: &LedgerState, policy: &Policy) -> Result<Option<StateHash>, crate
 }
 
 /// The hash of the state that a predictor carries.
-fn hash_of_state(published: &Published, learner: &LearnerSpec) -> StateHash {
+pub(super) fn hash_of_state(published: &Published, learner: &LearnerSpec) -> StateHash {
     state_hash(&HashedState {
         learner: &learner.canonical(),
         experts: &published.experts,

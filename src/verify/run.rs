@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use super::VerifyError;
 use super::outcome_reader::OutcomeReader;
-use super::refold::{PendingCheck, PredictorCheck, Refold};
+use super::refold::{PendingCheck, PredictorCheck, Refold, hash_of_state};
 use super::report::Report;
 use super::topic_reader::{Item, TopicReader};
 use super::violations::{Place, ViolationKind, Violations};
 use crate::codec::{self, Schemas};
 use crate::config::{Config, Policies};
 use crate::core::event::Millis;
+use crate::core::hash::hex;
+use crate::core::learners::LearnerSpec;
 use crate::kafka::{Connection, Consumed};
 
 /// The greatest number of folds of the ledger. It is folded again if newer predictors are published meanwhile.
@@ -103,7 +105,8 @@ impl Verify<'_> {
         Ok((checked, records, violations))
     }
 
-    /// The newest predictor of each policy.
+    /// The newest predictor of each policy, which is folded again. A pinned predictor is compared with the state that it
+    /// carries: compaction may have removed records that it was made of.
     fn predictors(&mut self) -> Result<Predictors, VerifyError> {
         let mut weights = self.open("predictors", &self.config.topics.weights)?;
         let mut newest: BTreeMap<Vec<u8>, (i64, Option<Vec<u8>>)> = BTreeMap::new();
@@ -113,8 +116,14 @@ impl Verify<'_> {
             }
         }
         let (mut pending, mut violations) = (Vec::new(), Violations::default());
-        for (offset, payload) in newest.into_values() {
+        for (key, (offset, payload)) in newest {
             let at = Place::new(&weights.topic, 0, offset);
+            if let Some(policy) = codec::pin_policy(&key) {
+                if let Some((kind, what)) = payload.and_then(|payload| self.verify_pin(&policy, &payload)) {
+                    violations.add(kind, at, || what);
+                }
+                continue;
+            }
             match payload.as_deref().map(codec::decode_published) {
                 Some(Ok(published)) => {
                     let policy = self.policies.get(&published.policy).cloned();
@@ -126,6 +135,25 @@ impl Verify<'_> {
             }
         }
         Ok((pending, violations))
+    }
+
+    /// Returns the violation of a pin: a record that cannot be read, or a predictor whose state has another hash than it
+    /// says.
+    fn verify_pin(&self, policy: &str, payload: &[u8]) -> Option<(ViolationKind, String)> {
+        let read = codec::decode_pin(payload).and_then(|pin| codec::decode_published(&pin.predictor));
+        let published = match read {
+            Ok(published) => published,
+            Err(error) => return Some((ViolationKind::Unreadable, error.to_string())),
+        };
+        let seed = self.policies.get(policy).and_then(|policy| policy.learner.seed.clone());
+        let carried = hash_of_state(&published, &LearnerSpec { seed, ..published.learner.clone() });
+        let (says, has) = (hex(&published.state_hash), hex(&carried));
+        (carried != published.state_hash).then(|| {
+            let what = format!(
+                "the pinned predictor of policy {policy} has the hash {says}, and its state has {has}"
+            );
+            (ViolationKind::Hash, what)
+        })
     }
 
     fn open(&self, kind: &'static str, topic: &str) -> Result<TopicReader, VerifyError> {

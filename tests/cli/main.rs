@@ -11,6 +11,7 @@ mod erase;
 mod evaluate_files;
 mod explain;
 mod output;
+mod pin;
 mod pipe;
 mod records;
 mod reload;

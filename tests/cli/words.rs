@@ -29,6 +29,8 @@ const COMMANDS: &[&str] = &[
     "weights history",
     "weights export",
     "weights diff",
+    "weights pin",
+    "weights unpin",
     "config",
     "config show",
     "config schema",

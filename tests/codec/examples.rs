@@ -11,7 +11,7 @@ use aegis::core::ledger::{
     Edit, EditAction, LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote, TextFeatures,
 };
 use aegis::core::policy::Action;
-use aegis::core::predictor::{PredictorRef, Published};
+use aegis::core::predictor::{Pin, PredictorRef, Published};
 use aegis::core::review::ReviewRequest;
 use aegis::core::text::HiddenText;
 use aegis::core::vote::{Abstention, CategoryScore, Outcome, Vote};
@@ -239,6 +239,18 @@ pub fn quarantine() -> Record {
 pub fn erasure() -> Record {
     let action = EditAction::Erase { tenant: "acme".to_owned(), subject: "user-7".to_owned() };
     Record::Edit(Edit { id: "edit-2".to_owned(), action })
+}
+
+pub fn pin() -> Pin {
+    Pin {
+        policy: "assistant".to_owned(),
+        predictor: vec![0xC3, 0x01, 0x00, 0xFF],
+        offset: 57,
+        published: Some(1_772_353_800_250),
+        by: "ann".to_owned(),
+        reason: "the newest one blocks greetings".to_owned(),
+        time: 1_772_353_900_500,
+    }
 }
 
 pub fn published() -> Published {

@@ -5,9 +5,9 @@ use std::fmt::Debug;
 
 use crate::{event, examples, label, strategies};
 use aegis::codec::{
-    DecodeError, EncodeError, Encoding, decode_decision, decode_key, decode_published, decode_record,
-    decode_review, encode_decision, encode_event, encode_key, encode_label, encode_published, encode_record,
-    encode_review,
+    DecodeError, EncodeError, Encoding, decode_decision, decode_key, decode_pin, decode_published,
+    decode_record, decode_review, encode_decision, encode_event, encode_key, encode_label, encode_pin,
+    encode_published, encode_record, encode_review,
 };
 use proptest::prelude::*;
 
@@ -58,6 +58,11 @@ proptest! {
     }
 
     #[test]
+    fn pins_come_back(value in strategies::pin()) {
+        comes_back(&value, encode_pin, decode_pin)?;
+    }
+
+    #[test]
     fn keys_come_back_and_differ(keys in proptest::collection::btree_set(strategies::key(), 2..6)) {
         let written: BTreeSet<_> = keys.iter().map(encode_key).collect();
         prop_assert_eq!(written.len(), keys.len());
@@ -87,6 +92,9 @@ fn read_as_all(bytes: &[u8]) {
     if let Ok(value) = decode_key(bytes) {
         assert_eq!(decode_key(&encode_key(&value)), Ok(value));
     }
+    if let Ok(value) = decode_pin(bytes) {
+        assert_eq!(decode_pin(&encode_pin(&value, Encoding::Avro).unwrap()), Ok(value));
+    }
     // Bytes are compared, since a state may contain NaN, which only the learner refuses.
     if let Ok(value) = decode_published(bytes) {
         let written = encode_published(&value, Encoding::Avro).unwrap();
@@ -105,6 +113,7 @@ fn all_examples() -> Vec<Vec<u8>> {
             found.push(encode_record(&record, encoding).unwrap());
         }
         found.push(encode_published(&examples::published(), encoding).unwrap());
+        found.push(encode_pin(&examples::pin(), encoding).unwrap());
         found.push(encode_review(&examples::review(), encoding).unwrap());
     }
     found

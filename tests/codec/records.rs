@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use aegis::codec::{
-    DecodeError, EncodeError, Encoding, decode_decision, decode_event, decode_key, decode_label,
+    DecodeError, EncodeError, Encoding, decode_decision, decode_event, decode_key, decode_label, decode_pin,
     decode_published, decode_record, decode_review, encode_decision, encode_event, encode_key, encode_label,
-    encode_published, encode_record, encode_review,
+    encode_pin, encode_published, encode_record, encode_review,
 };
 use aegis::core::learners::{LearnerSpec, Name};
 use aegis::core::ledger::{Key, LabelStatus, Record, RoundId};
+use aegis::core::predictor::Pin;
 use serde_json::json;
 
 use crate::{defaults, event, examples, label, refused};
@@ -126,6 +127,24 @@ fn decisions_records_and_predictors_that_are_refused() {
     assert_eq!(published("/state", json!("AAAA")), "BadJson");
     assert_eq!(published("/experts/0", json!("z")), "BadValue experts");
     assert_eq!(published("/rounds", json!(-1)), "BadValue rounds");
+}
+
+#[test]
+fn pins_that_are_refused() {
+    let pin = |pointer, value| {
+        let bytes = encode_pin(&examples::pin(), Encoding::Json).unwrap();
+        refused(decode_pin(&with(bytes, pointer, value)))
+    };
+    assert_eq!(pin("/policy", json!("")), "EmptyId");
+    assert_eq!(pin("/by", json!("x".repeat(257))), "IdTooLong");
+    assert_eq!(pin("/reason", json!("")), "BadValue reason");
+    assert_eq!(pin("/reason", json!("x".repeat(1001))), "BadValue reason");
+    assert_eq!(pin("/offset", json!(-1)), "BadValue offset");
+    assert_eq!(pin("/published", json!(i64::MAX)), "BadValue published");
+    assert_eq!(pin("/time", json!(i64::MIN)), "BadValue time");
+    assert_eq!(pin("/predictor", json!("no base64!")), "BadJson");
+    let large = Pin { predictor: vec![0; 16 << 20], ..examples::pin() };
+    assert_eq!(encode_pin(&large, Encoding::Avro).unwrap_err().name(), "TooLarge");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use aegis::core::ledger::{
     Edit, EditAction, Key, LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote, TextFeatures,
 };
 use aegis::core::policy::Action;
-use aegis::core::predictor::{PredictorRef, Published};
+use aegis::core::predictor::{MAX_PIN_REASON, Pin, PredictorRef, Published};
 use aegis::core::review::ReviewRequest;
 use aegis::core::text::HiddenText;
 use aegis::core::vote::{Abstention, CategoryScore, Outcome, Vote};
@@ -276,5 +276,16 @@ prop_compose! {
             ledger_offset, state_hash, state,
             masses: masses.into_iter().map(|(member, mass)| Mass { member, mass }).collect(),
         }
+    }
+}
+
+prop_compose! {
+    pub fn pin()(
+        policy in id(), predictor in vec(any::<u8>(), 0..80), offset in 0..=i64::MAX,
+        published in option::of(time()), by in id(), reason in text(), time in time(),
+    ) -> Pin {
+        let fits = !reason.is_empty() && reason.len() <= MAX_PIN_REASON;
+        let reason = if fits { reason } else { "a reason".to_owned() };
+        Pin { policy, predictor, offset, published, by, reason, time }
     }
 }

@@ -124,7 +124,7 @@ mod tests {
     use crate::learners::{LearnerSpec, Name};
     use crate::ledger::{LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote, TextFeatures};
     use crate::ledger_state::LedgerState;
-    use crate::policy::{Action, Policy};
+    use crate::policy::{Action, Policy, Release};
     use crate::sampling::AuditRates;
     use crate::vote::Abstention;
     use std::collections::{BTreeMap, BTreeSet};
@@ -148,6 +148,7 @@ mod tests {
             cheap: Vec::new(),
             mapping: Mapping { needs_caution: 1.0, teaches: BTreeSet::from([Source::Review]) },
             learner: LearnerSpec::new(learner),
+            release: Release::Automatic,
         }
     }
 

@@ -33,6 +33,30 @@ impl Action {
     }
 }
 
+/// The way in which published predictors come into use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Release {
+    /// The newest one is in use, unless a person has pinned another.
+    #[default]
+    Automatic,
+    /// Only a predictor that a person has released is in use. Before the first release it is the prior.
+    Manual,
+}
+
+impl Release {
+    /// Both ways.
+    pub const ALL: [Self; 2] = [Self::Automatic, Self::Manual];
+
+    /// The name in policies.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Automatic => "automatic",
+            Self::Manual => "manual",
+        }
+    }
+}
+
 /// The rule for one category of the taxonomy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CategoryRule {
@@ -79,6 +103,8 @@ pub struct Policy {
     pub mapping: Mapping,
     /// The learner.
     pub learner: LearnerSpec,
+    /// The way in which its predictors come into use.
+    pub release: Release,
 }
 
 impl Policy {

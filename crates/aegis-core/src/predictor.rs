@@ -56,6 +56,28 @@ pub struct Published {
     pub masses: Vec<Mass>,
 }
 
+/// The greatest length of the reason for a pin, in bytes.
+pub const MAX_PIN_REASON: usize = 1000;
+
+/// A predictor that a person has chosen for a policy. It stays in use while newer ones are published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// The name of the policy.
+    pub policy: String,
+    /// The record of the predictor as it was published, byte for byte.
+    pub predictor: Vec<u8>,
+    /// The offset of that record on the topic of predictors.
+    pub offset: i64,
+    /// The time of that record.
+    pub published: Option<Millis>,
+    /// The person who chose it.
+    pub by: String,
+    /// The reason that the person gave.
+    pub reason: String,
+    /// The time of the choice.
+    pub time: Millis,
+}
+
 /// The part of one vote in a combination.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Share {
@@ -150,6 +172,25 @@ impl Predictor {
             pinned: false,
         };
         Ok(Self::new(published.experts.clone(), published.encoder, learner, reference))
+    }
+
+    /// The same predictor, as one that a person has pinned.
+    #[must_use]
+    pub fn pinned(mut self) -> Self {
+        self.reference.pinned = true;
+        self
+    }
+
+    /// The experts of the state, in the order of their UTF-8 bytes.
+    #[must_use]
+    pub fn experts(&self) -> &[String] {
+        &self.experts
+    }
+
+    /// The encoder whose features the state reads, if there is one.
+    #[must_use]
+    pub fn encoder(&self) -> Option<EncoderId> {
+        self.encoder
     }
 
     fn new(

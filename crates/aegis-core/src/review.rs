@@ -71,7 +71,7 @@ impl ReviewRequest {
 
 #[cfg(test)]
 mod tests {
-    use crate::policy::Policy;
+    use crate::policy::{Policy, Release};
     use std::collections::{BTreeMap, BTreeSet};
 
     use proptest::prelude::*;
@@ -109,6 +109,7 @@ mod tests {
             cheap: Vec::new(),
             mapping: Mapping::default(),
             learner: LearnerSpec::new(Name::Hedge),
+            release: Release::Automatic,
         }
     }
 

@@ -10,7 +10,7 @@ use aegis_core::features::{DIMENSIONS, Features};
 use aegis_core::label::{Mapping, Source};
 use aegis_core::learners::{LearnerSpec, RoundInput};
 use aegis_core::ledger::TextFeatures;
-use aegis_core::policy::{Action, CategoryRule, Policy};
+use aegis_core::policy::{Action, CategoryRule, Policy, Release};
 use aegis_core::predictor::{FORMAT, Predictor, Published};
 use aegis_core::sampling::{AuditRates, Sampling};
 use aegis_core::vote::{Abstention, CategoryScore, Vote};
@@ -57,6 +57,7 @@ fn policy(rng: &mut Rng) -> Policy {
         cheap: Vec::new(),
         mapping: Mapping { needs_caution: 1.0, teaches: BTreeSet::from([Source::Review]) },
         learner: LEARNERS[rng.usize(..LEARNERS.len())].parse().unwrap(),
+        release: Release::Automatic,
     }
 }
 

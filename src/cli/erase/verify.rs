@@ -10,7 +10,7 @@ use super::{Subject, remaining};
 use crate::cli::Failure;
 use crate::cli::ledger::erasure;
 use crate::cli::print::{self, Output, short};
-use crate::cli::weights::versions;
+use crate::cli::weights::{pins, versions};
 use crate::config::{Config, Loaded, Topics};
 use crate::core::ledger::Key;
 use crate::core::predictor::Published;
@@ -40,6 +40,8 @@ struct Held {
     labels: usize,
     /// The last offset of the edit.
     edit: Option<i64>,
+    /// The policies whose pinned predictor was folded before the edit.
+    pinned: Vec<String>,
 }
 
 pub fn verify(
@@ -97,6 +99,12 @@ pub fn verify(
             && held.edit.is_some_and(|edit| made.reflects <= edit)
     };
     let older = all.iter().filter(older).count();
+    let before_edit = |reflects: i64| held.edit.is_some_and(|edit| reflects <= edit);
+    let pins = pins(connection, config)?.into_iter().filter_map(|(policy, change)| {
+        let published = change.pinned?.1.published?;
+        before_edit(published.ledger_offset).then_some(policy)
+    });
+    held.pinned = pins.collect();
     report(&held, &checked, older, output, config)
 }
 
@@ -110,7 +118,8 @@ fn report(
     let Topics { rounds, weights, .. } = &config.topics;
     let taken_back = held.readable - held.remaining.len() as u64;
     let hashes = checked.iter().all(|checked| checked.holds);
-    let holds = held.readable == 0 && held.labels == 0 && held.edit.is_some() && hashes;
+    let holds =
+        held.readable == 0 && held.labels == 0 && held.edit.is_some() && held.pinned.is_empty() && hashes;
     if output == Output::Json {
         print::json(&json!({
             "holds": holds,
@@ -119,6 +128,7 @@ fn report(
             "until_compacted": taken_back,
             "labels": held.labels,
             "older_predictors": older,
+            "pinned_predictors": held.pinned,
             "predictors": checked,
         }))?;
     } else {
@@ -137,6 +147,12 @@ fn report(
         if older > 0 {
             outln!(
                 "weights  {older} older predictors from before the edit can be read in {weights} until it is compacted"
+            );
+        }
+        for policy in &held.pinned {
+            outln!(
+                "pin      the pinned predictor of policy {policy} is from before the edit, and stays until it is unpinned: pin a \
+                 newer one, or `aegis weights unpin`"
             );
         }
         for checked in checked {

@@ -72,6 +72,7 @@ pub fn as_json(found: &Located, status: &PredictorStatus, explained: Option<&Exp
             "rounds": decision.predictor.rounds,
             "ledger_offset": decision.predictor.ledger_offset,
             "state_hash": hex(&decision.predictor.state_hash),
+            "pinned": decision.predictor.pinned,
             "standing": status.word(),
         },
         "votes": votes,
@@ -127,6 +128,7 @@ pub fn text(found: &Located, status: &PredictorStatus, explained: Option<&Explan
     let status = match status {
         PredictorStatus::Prior => "nothing was learned yet",
         PredictorStatus::Newest => "it is the newest",
+        PredictorStatus::Pinned => "a person has pinned it, and scorers use it",
         PredictorStatus::Replaced => "newer ones have been published since",
         PredictorStatus::Gone => {
             "it is no longer on its topic, so that only what the decision names is shown"
@@ -136,8 +138,9 @@ pub fn text(found: &Located, status: &PredictorStatus, explained: Option<&Explan
         outln!("predictor  {}: {status}", printable(&named.learner));
     } else {
         outln!(
-            "predictor  {}, {} rounds, ledger offset {}, state {}: {status}",
+            "predictor  {}{}, {} rounds, ledger offset {}, state {}: {status}",
             printable(&named.learner),
+            if named.pinned { ", pinned when this was decided" } else { "" },
             named.rounds,
             named.ledger_offset,
             short(&hex(&named.state_hash))

@@ -98,8 +98,17 @@ metrics! {
             "Time since the predictor in use was published, by its record's timestamp; 0 while none is used.",
             "longer than labels normally take";
         PREDICTOR_CURRENT: Gauge<1> = Kind::Gauge, "aegis_predictor_current", "boolean", ["policy"],
-            "1 if the newest published predictor is in use or none is published; 0 if it cannot be used, and an older one or none is used.",
+            "1 if the newest published predictor and the pinned one can be used, or there is none; 0 if one of them cannot be used.",
             "0 for a minute";
+        PREDICTOR_PINNED: Gauge<1> = Kind::Gauge, "aegis_predictor_pinned", "boolean", ["policy"],
+            "1 if the predictor in use is one that a person has pinned or released; 0 if it is the newest, or the prior.",
+            "scorers that differ for a minute";
+        PREDICTOR_PIN_AGE: Gauge<1> = Kind::Gauge, "aegis_predictor_pin_age_seconds", "seconds", ["policy"],
+            "Time since the predictor in use was pinned or released; 0 if none is.",
+            "above 14 days, with a newer one waiting";
+        PREDICTOR_ROUNDS_BEHIND: Gauge<1> = Kind::Gauge, "aegis_predictor_rounds_behind", "rounds", ["policy"],
+            "Labelled rounds that the newest published predictor has beyond the one in use; 0 while the newest is in use.",
+            "growing while a predictor is pinned";
         PREDICTOR_REJECTED: Counter<2> = Kind::Counter, "aegis_predictor_rejected_total", "predictors", ["policy", "reason"],
             "Published predictors that scoring cannot use, by reason: `Format` (of another version), `Learner` (it refuses the experts), `State`, or the error of reading the record.",
             "any increase";

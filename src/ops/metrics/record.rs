@@ -11,10 +11,10 @@ use super::list::{
     EXPERT_BRIER, EXPERT_MISTAKES, EXPERT_ROUNDS, FOLD_REWIND, FOLD_SECONDS, HIDDEN_TEXT, INDEX_ENTRIES,
     INDEX_RUNS, KAFKA_ERRORS, LABEL_DELAY, LABELS, LABELS_WAITING, LEDGER_OFFSET, LEDGER_RECORDS, MISTAKES,
     NOTHING_TO_JUDGE, PANEL_CURRENT, PANEL_RELOADS, PANEL_SHRUNK, PARTITIONS, POLICIES_CURRENT,
-    POLICY_RELOADS, PREDICTOR_AGE, PREDICTOR_CURRENT, PREDICTOR_OFFSET, PREDICTORS, QUEUE_EVENTS,
-    READING_GAIN, READING_ROUNDS, RECORDS_LOST, REGRET, REGRET_BOUND, REVIEW_DRAWS, REVIEWS, REVIEWS_THINNED,
-    ROUNDS, SHADOW_VOTES, SPANS, STORE_BYTES, TOMBSTONES, TRANSACTION_RECORDS, TRANSACTIONS, TRUNCATED,
-    VOTES, WEIGHT,
+    POLICY_RELOADS, PREDICTOR_AGE, PREDICTOR_CURRENT, PREDICTOR_OFFSET, PREDICTOR_PIN_AGE, PREDICTOR_PINNED,
+    PREDICTOR_ROUNDS_BEHIND, PREDICTORS, QUEUE_EVENTS, READING_GAIN, READING_ROUNDS, RECORDS_LOST, REGRET,
+    REGRET_BOUND, REVIEW_DRAWS, REVIEWS, REVIEWS_THINNED, ROUNDS, SHADOW_VOTES, SPANS, STORE_BYTES,
+    TOMBSTONES, TRANSACTION_RECORDS, TRANSACTIONS, TRUNCATED, VOTES, WEIGHT,
 };
 use crate::core::decision::{Decision, WeighedVote};
 use crate::core::event::Millis;
@@ -263,6 +263,14 @@ pub fn predictor_in_use(policy: &str, offset: Option<i64>, age: Millis, current:
     PREDICTOR_OFFSET.with([policy]).set(signed(offset.unwrap_or(-1)));
     PREDICTOR_AGE.with([policy]).set(signed(age.max(0)) / 1e3);
     PREDICTOR_CURRENT.with([policy]).set(if current { 1.0 } else { 0.0 });
+}
+
+/// Sets the gauges of the pin of a policy: the age of the pin, or `None` if no predictor is pinned, and the number of rounds
+/// that the newest predictor has beyond the one in use.
+pub fn predictor_pinned(policy: &str, age: Option<Millis>, rounds_behind: u64) {
+    PREDICTOR_PINNED.with([policy]).set(if age.is_some() { 1.0 } else { 0.0 });
+    PREDICTOR_PIN_AGE.with([policy]).set(signed(age.unwrap_or(0).max(0)) / 1e3);
+    PREDICTOR_ROUNDS_BEHIND.with([policy]).set(float(rounds_behind));
 }
 
 /// Sets the mean squared error of each expert.

@@ -80,8 +80,9 @@ impl<'a> ScorePipeline<'a> {
     }
 }
 
-/// Follows the predictors' topic until everything that was published before is read. Returns `None` if shutdown was
-/// requested before the topic could be opened.
+/// Follows the predictors' topic until everything that was published before is read, and each pinned predictor can be used.
+/// Until then this scorer does not join the group, so that it decides nothing with another predictor. Returns `None` if
+/// shutdown was requested first.
 fn open_predictors(
     score: &Score,
     health: &Health,
@@ -92,9 +93,17 @@ fn open_predictors(
     let timeout = || connection.request_timeout(OPEN_TIMEOUT);
     let open = || Ok(Follower::open(connection, weights, &From::Beginning, timeout())?);
     let Some(follower) = score.retry(open)? else { return Ok(None) };
-    let mut predictors = Predictors::new(follower, policies, panel.experts())?;
-    while !predictors.is_ready() && !score.shutdown.requested() {
+    let mut predictors = Predictors::new(follower, policies, panel.identity())?;
+    let mut policies = Arc::clone(policies);
+    while !predictors.is_ready() {
+        if score.shutdown.requested() {
+            return Ok(None);
+        }
         predictors.follow(IDLE_WAIT)?;
+        if score.policies.renew(&mut policies).is_some() {
+            predictors.on_reload(&policies, panel.identity())?;
+        }
+        predictors.report(health, now());
     }
     health.set("weights followed", true);
     predictors.report(health, now());

@@ -155,6 +155,10 @@ pub fn predictor(bytes: &[u8]) -> u64 {
     comes_back(bytes, codec::decode_published, codec::encode_published)
 }
 
+pub fn pin(bytes: &[u8]) -> u64 {
+    comes_back(bytes, codec::decode_pin, codec::encode_pin)
+}
+
 pub fn key(bytes: &[u8]) -> u64 {
     let read = codec::decode_key(bytes);
     if let Ok(key) = &read {

@@ -50,6 +50,7 @@ pub const TARGETS: &[Target] = &[
         folder: "predictor",
         run: records::predictor,
     },
+    Target { name: "pin", fixtures: &["pin.avro", "pin.json"], folder: "pin", run: records::pin },
     // Events in other layouts. The first byte selects the pointers.
     Target { name: "mapped", fixtures: &["event.json"], folder: "mapped", run: records::mapped },
     // Labels in other layouts.

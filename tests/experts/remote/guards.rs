@@ -6,7 +6,7 @@ use std::fs;
 use aegis::core::decisive::{Decisive, Unasked, decisive};
 use aegis::core::event::{Conversation, Role, Turn};
 use aegis::core::label::Mapping;
-use aegis::core::policy::{Action, CategoryRule, Policy};
+use aegis::core::policy::{Action, CategoryRule, Policy, Release};
 use aegis::core::predictor::Predictor;
 use aegis::core::sampling::AuditRates;
 use aegis::core::vote::{Abstention, Outcome, Vote};
@@ -185,6 +185,7 @@ fn an_expert_with_an_implied_category_is_decisive_for_a_rule_about_it() {
         cheap: Vec::new(),
         mapping: Mapping { needs_caution: 1.0, teaches: BTreeSet::new() },
         learner: "majority".parse().unwrap(),
+        release: Release::Automatic,
     };
     let experts = ["a", "b", "c", "guard"].map(str::to_owned);
     let votes: Vec<Vote> = experts.iter().map(|id| Vote::scored(id, [0; 32], 0.0, Vec::new())).collect();

@@ -10,6 +10,7 @@ mod foreign;
 mod full_disk;
 mod labels;
 mod learners;
+mod pins;
 mod predictors;
 mod retention;
 mod store;

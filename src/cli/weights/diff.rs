@@ -1,0 +1,173 @@
+//! `aegis weights diff`: the changes between two versions of a predictor.
+
+use std::collections::BTreeMap;
+
+use anyhow::anyhow;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::compare::{self, Limits};
+use super::topic::{PinChange, Version};
+use super::{Common, Topic};
+use crate::cli::Failure;
+use crate::cli::print::{self, Output, printable, row};
+use crate::ops::Exit;
+use crate::ops::stdout::outln;
+
+#[derive(Args)]
+pub struct DiffArgs {
+    #[command(flatten)]
+    common: Common,
+    /// The older version: its offset, the first digits of its state hash, `pinned` or `newest` [default: the one before TO]
+    #[arg(value_name = "FROM")]
+    from: Option<String>,
+    /// The newer version, in the same way [default: the newest]
+    #[arg(value_name = "TO")]
+    to: Option<String>,
+    /// The number of the newest decisions of the policy that are made again with both versions; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(..=1_000_000))]
+    decisions: u64,
+    /// The number of the newest labelled rounds on which both versions are measured; 0 for none, which reads no ledger
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(..=10_000_000))]
+    rounds: u64,
+}
+
+pub fn diff(args: &DiffArgs) -> Result<Exit, Failure> {
+    let common = &args.common;
+    let loaded = common.config.load()?;
+    let topic = Topic::read(common, &loaded)?;
+    let versions = named_versions(&topic);
+    let chosen = chosen(&versions, &topic.pins, args.from.as_deref(), args.to.as_deref())?;
+    let limits = Limits { decisions: args.decisions, rounds: args.rounds };
+    let compared = compare::compare(chosen, &limits, &loaded)?;
+    print(chosen.0, chosen.1, &compared, common.output)?;
+    Ok(Exit::Success)
+}
+
+/// Returns the versions that can be named: those on the topic, and pinned ones whose own records have gone.
+fn named_versions(topic: &Topic) -> Vec<&Version> {
+    let mut versions: Vec<&Version> = topic.versions().collect();
+    let pinned = topic.pins.values().filter_map(|change| Some(&change.pinned.as_ref()?.1));
+    let gone: Vec<_> = pinned
+        .filter(|pinned| {
+            !versions.iter().any(|one| one.policy == pinned.policy && one.hash() == pinned.hash())
+        })
+        .collect();
+    versions.extend(gone);
+    versions.sort_by_key(|version| version.offset);
+    versions
+}
+
+/// Returns the two versions to compare, of one policy, the older first.
+fn chosen<'a>(
+    all: &[&'a Version],
+    pins: &'a BTreeMap<String, PinChange>,
+    from: Option<&str>,
+    to: Option<&str>,
+) -> Result<(&'a Version, &'a Version), Failure> {
+    let wrong = |error| Failure { exit: Exit::Data, error };
+    let pinned = || match (pins.len(), pins.values().next()) {
+        (1, Some(PinChange { pinned: Some((_, version)), .. })) => Ok(version),
+        (0, _) => Err(wrong(anyhow!("no predictor is pinned"))),
+        _ => Err(wrong(anyhow!("several policies have a pin: choose one with --policy"))),
+    };
+    let named = |name: &str| {
+        let offset: Option<i64> = name.parse().ok();
+        let is = |version: &&&Version| {
+            offset == Some(version.offset) || (name.len() >= 4 && version.hash().starts_with(name))
+        };
+        let found = match name {
+            "pinned" => return pinned(),
+            "newest" => all.last(),
+            _ => all.iter().rev().find(is),
+        };
+        found.copied().ok_or_else(|| {
+            wrong(anyhow!("no version {name} is in the topic (any more): `aegis weights history` lists them"))
+        })
+    };
+    let last_of = |policy: &str| {
+        let last = all.iter().rev().find(|version| version.policy == policy);
+        last.copied().ok_or_else(|| wrong(anyhow!("nothing is learned for policy {policy}")))
+    };
+    // `newest` is of the policy of the other version.
+    let to = match (from, to) {
+        (Some(from), Some("newest")) if from != "newest" => last_of(&named(from)?.policy)?,
+        (_, Some(to)) => named(to)?,
+        (Some(from), None) => last_of(&named(from)?.policy)?,
+        (None, None) => *all.last().ok_or_else(|| wrong(anyhow!("nothing is learned yet")))?,
+    };
+    let from = match from {
+        Some("newest") => last_of(&to.policy)?,
+        Some(from) => named(from)?,
+        None => {
+            let before = |version: &&&Version| version.policy == to.policy && version.offset < to.offset;
+            let found = all.iter().rev().find(before).copied();
+            found.ok_or_else(|| wrong(anyhow!("the topic holds one version only of policy {}", to.policy)))?
+        }
+    };
+    if from.policy != to.policy {
+        return Err(wrong(anyhow!(
+            "offset {} is of policy {} and offset {} of {}: choose two of one policy",
+            from.offset,
+            from.policy,
+            to.offset,
+            to.policy
+        )));
+    }
+    Ok((from, to))
+}
+
+/// A member with its mass before and after, or `None` if a version does not have it.
+type Moved<'a> = (&'a str, Option<f64>, Option<f64>);
+
+/// Returns every member's mass in both versions, the greatest changes first.
+fn moved<'a>(from: &'a Version, to: &'a Version) -> Vec<Moved<'a>> {
+    let mut members: BTreeMap<&str, (Option<f64>, Option<f64>)> = BTreeMap::new();
+    for mass in from.published.iter().flat_map(|published| &published.masses) {
+        members.entry(&mass.member).or_default().0 = Some(mass.mass);
+    }
+    for mass in to.published.iter().flat_map(|published| &published.masses) {
+        members.entry(&mass.member).or_default().1 = Some(mass.mass);
+    }
+    let mut moved: Vec<Moved<'_>> =
+        members.into_iter().map(|(member, (old, new))| (member, old, new)).collect();
+    let by = |moved: &Moved<'_>| change(moved).abs();
+    moved.sort_by(|a, b| by(b).total_cmp(&by(a)));
+    moved
+}
+
+fn change((_, old, new): &Moved<'_>) -> f64 {
+    new.unwrap_or(0.0) - old.unwrap_or(0.0)
+}
+
+fn print(from: &Version, to: &Version, compared: &compare::Compared, output: Output) -> Result<(), Failure> {
+    let moved = moved(from, to);
+    if output == Output::Json {
+        let members: Vec<_> = moved
+            .iter()
+            .map(|one| json!({"member": one.0, "from": one.1, "to": one.2, "change": change(one)}))
+            .collect();
+        let mut value = json!({"from": from.json(), "to": to.json(), "members": members});
+        for side in ["from", "to"] {
+            if let Some(Value::Object(fields)) = value.get_mut(side) {
+                fields.remove("weights");
+            }
+        }
+        value["decisions"] = compared.decisions_json();
+        value["rounds"] = compared.rounds_json();
+        return print::json(&value);
+    }
+    outln!("policy {}", printable(&to.policy));
+    outln!("from    {}", from.summary());
+    outln!("to      {}", to.summary());
+    let mut rows = vec![row(["member", "from", "to", "change"])];
+    let mass = |mass: Option<f64>| mass.map_or_else(|| "-".into(), |mass| format!("{mass:.4}"));
+    rows.extend(
+        moved
+            .iter()
+            .map(|one| vec![printable(one.0), mass(one.1), mass(one.2), format!("{:+.4}", change(one))]),
+    );
+    print::table(&rows, &[1, 2, 3]);
+    compared.lines().iter().for_each(|line| outln!("{line}"));
+    Ok(())
+}

@@ -1,0 +1,488 @@
+//! The predictors of one policy: the newest, the one that a person has pinned, and the prior; and which of them is in use.
+
+use crate::config::Policies;
+use crate::core::event::Millis;
+use crate::core::features::EncoderId;
+use crate::core::policy::{Policy, Release};
+use crate::core::predictor::{Predictor, PredictorError, Published};
+
+/// A record of the predictors' topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RecordRef {
+    pub(super) offset: i64,
+    /// The broker timestamp, in milliseconds since the Unix epoch.
+    pub(super) timestamp: Option<Millis>,
+}
+
+/// The reason for which a predictor cannot be used.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Rejection {
+    /// The error's name, which is a metric label.
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+/// The experts of the panel, and the encoder that makes its features.
+#[derive(Debug, Clone, Default)]
+pub struct PanelIdentity {
+    /// The ids of the experts, sorted by their UTF-8 bytes.
+    pub experts: Vec<String>,
+    /// The encoder, if there is one.
+    pub encoder: Option<EncoderId>,
+}
+
+/// The newest predictor of a policy.
+struct Newest {
+    /// `None` if none is published, or none of those published can be used.
+    predictor: Option<(Predictor, RecordRef)>,
+    /// The number of rounds of the newest one, also if it cannot be used.
+    rounds: u64,
+    /// The reason for which the newest one cannot be used.
+    rejection: Option<Rejection>,
+}
+
+/// The predictor that a person has pinned.
+struct Pinned {
+    predictor: Predictor,
+    at: RecordRef,
+    /// The time at which the predictor was published, before it was pinned.
+    published: Option<Millis>,
+}
+
+/// A change of the newest predictor: a published one, or `None` for a tombstone.
+pub(super) type Change = Option<(RecordRef, Box<Published>)>;
+
+/// The predictors of one policy.
+pub(super) struct PolicyPredictor {
+    /// The secret seed of keyed draws, which is never published.
+    seed: Option<Vec<u8>>,
+    release: Release,
+    prior: Predictor,
+    newest: Newest,
+    pinned: Option<Pinned>,
+    /// The reason for which the pinned predictor cannot be used. Meanwhile the predictor that was in use before stays in
+    /// use: newer ones wait in `waiting`, and an older pin stays in `pinned`.
+    pin_rejection: Option<Rejection>,
+    waiting: Option<Change>,
+}
+
+/// The figures of the predictor in use.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Use {
+    /// The offset of its record, or of the record of its pin; `None` for the prior.
+    pub(super) offset: Option<i64>,
+    /// The time at which it was published.
+    pub(super) published: Option<Millis>,
+    /// The time since which it is pinned. `None` if it is not pinned.
+    pub(super) pinned_since: Option<Millis>,
+    /// `true` if it is pinned.
+    pub(super) pinned: bool,
+    /// The number of rounds that the newest predictor has beyond it.
+    pub(super) rounds_behind: u64,
+}
+
+impl PolicyPredictor {
+    /// Begins with the prior of the policy.
+    ///
+    /// # Errors
+    /// Returns an error if the policy's learner does not accept the experts.
+    pub(super) fn new(policy: &Policy, experts: &[String]) -> Result<Self, PredictorError> {
+        Ok(Self {
+            seed: policy.learner.seed.clone(),
+            release: policy.release,
+            prior: Predictor::prior(&policy.learner, &policy.name, experts)?,
+            newest: Newest { predictor: None, rounds: 0, rejection: None },
+            pinned: None,
+            pin_rejection: None,
+            waiting: None,
+        })
+    }
+
+    /// Takes a policy and the experts of the panel after either has changed. Predictors stay as they are: a new expert has
+    /// no weight in them.
+    ///
+    /// # Errors
+    /// Returns an error if the policy's learner does not accept the experts.
+    pub(super) fn on_reload(&mut self, policy: &Policy, experts: &[String]) -> Result<(), PredictorError> {
+        self.seed.clone_from(&policy.learner.seed);
+        self.release = policy.release;
+        self.prior = Predictor::prior(&policy.learner, &policy.name, experts)?;
+        Ok(())
+    }
+
+    /// Takes a published predictor. It waits while a pinned one cannot be used.
+    ///
+    /// # Errors
+    /// Returns the rejection if it cannot be used.
+    pub(super) fn on_published(&mut self, at: RecordRef, published: Published) -> Result<(), Rejection> {
+        if self.pin_rejection.is_some() {
+            self.waiting = Some(Some((at, Box::new(published))));
+            return Ok(());
+        }
+        self.newest.rounds = published.rounds;
+        self.newest.predictor = Some((self.build(published)?, at));
+        self.newest.rejection = None;
+        Ok(())
+    }
+
+    /// Keeps the reason for which the newest predictor cannot be used. An older one stays in use. Returns `true` if the
+    /// reason is another than before.
+    pub(super) fn on_rejected(&mut self, rejection: &Rejection) -> bool {
+        let is_new = self.newest.rejection.as_ref() != Some(rejection);
+        self.newest.rejection = Some(rejection.clone());
+        is_new
+    }
+
+    /// Withdraws the published predictors: nothing is learned, or nothing any more. A pinned one stays in use.
+    pub(super) fn on_withdrawn(&mut self) {
+        if self.pin_rejection.is_some() {
+            self.waiting = Some(None);
+            return;
+        }
+        self.newest = Newest { predictor: None, rounds: 0, rejection: None };
+    }
+
+    /// Takes a pinned predictor with the time at which it was published. It is in use from now on. Returns the change of the
+    /// newest predictor that waited, which the caller must apply.
+    ///
+    /// # Errors
+    /// Returns the rejection if it cannot be used. The predictor in use stays in use until there is another pin or none.
+    pub(super) fn on_pin(
+        &mut self,
+        at: RecordRef,
+        pinned: Result<(Published, Option<Millis>), Rejection>,
+    ) -> Result<Option<Change>, Rejection> {
+        let built = pinned.and_then(|(pinned, published)| Ok((self.build(pinned)?.pinned(), published)));
+        match built {
+            Ok((predictor, published)) => {
+                self.pinned = Some(Pinned { predictor, at, published });
+                self.pin_rejection = None;
+                Ok(self.waiting.take())
+            }
+            Err(rejection) => {
+                self.pin_rejection = Some(rejection.clone());
+                Err(rejection)
+            }
+        }
+    }
+
+    /// Ends the pin: the newest predictor is in use, or the prior if a person must release predictors. Returns the change of
+    /// the newest predictor that waited, which the caller must apply.
+    pub(super) fn on_unpinned(&mut self) -> Option<Change> {
+        (self.pinned, self.pin_rejection) = (None, None);
+        self.waiting.take()
+    }
+
+    fn build(&self, mut published: Published) -> Result<Predictor, Rejection> {
+        // The secret of keyed draws is never published: both roles have it in their policies.
+        published.learner.seed.clone_from(&self.seed);
+        Predictor::published(&published).map_err(|error| {
+            let fix = match error {
+                PredictorError::Format { .. } => "",
+                _ => "; run score and learn with the same version and policies",
+            };
+            Rejection { reason: error.name(), message: format!("{error}{fix}") }
+        })
+    }
+
+    /// Returns the predictor in use.
+    pub(super) fn get_mut(&mut self) -> &mut Predictor {
+        match (&mut self.pinned, self.release, &mut self.newest.predictor) {
+            (Some(pinned), ..) => &mut pinned.predictor,
+            (None, Release::Automatic, Some((newest, _))) => newest,
+            (None, ..) => &mut self.prior,
+        }
+    }
+
+    /// Returns the figures of the predictor in use.
+    pub(super) fn in_use(&self) -> Use {
+        let behind = |rounds: u64| self.newest.rounds.saturating_sub(rounds);
+        match (&self.pinned, self.release, &self.newest.predictor) {
+            (Some(pinned), ..) => Use {
+                offset: Some(pinned.at.offset),
+                published: pinned.published,
+                pinned_since: pinned.at.timestamp,
+                pinned: true,
+                rounds_behind: behind(pinned.predictor.reference().rounds),
+            },
+            (None, Release::Automatic, Some((_, at))) => Use {
+                offset: Some(at.offset),
+                published: at.timestamp,
+                pinned_since: None,
+                pinned: false,
+                rounds_behind: 0,
+            },
+            (None, release, _) => Use {
+                offset: None,
+                published: None,
+                pinned_since: None,
+                pinned: false,
+                rounds_behind: if release == Release::Manual { behind(0) } else { 0 },
+            },
+        }
+    }
+
+    /// Returns `true` if a pinned predictor cannot be used.
+    pub(super) fn is_pin_rejected(&self) -> bool {
+        self.pin_rejection.is_some()
+    }
+
+    /// Returns `true` if the newest predictor, or the pinned one, is as it should be: no rejection holds.
+    pub(super) fn is_current(&self, panel: &PanelIdentity) -> bool {
+        self.newest.rejection.is_none() && self.pin_rejection.is_none() && self.misfit(panel).is_none()
+    }
+
+    /// Returns the reason for which the pinned predictor would not do on this panel what it was pinned for.
+    fn misfit(&self, panel: &PanelIdentity) -> Option<String> {
+        let pinned = &self.pinned.as_ref()?.predictor;
+        if !pinned.experts().iter().any(|expert| panel.experts.contains(expert)) {
+            return Some("none of its experts is on the panel".to_owned());
+        }
+        let other = pinned.encoder().is_some() && pinned.encoder() != panel.encoder;
+        other.then(|| "it reads the features of an encoder that the panel does not have".to_owned())
+    }
+
+    /// Describes the state for readiness: whether a predictor that should be in use can be, and the remarks.
+    pub(super) fn describe(&self, policy: &str, panel: &PanelIdentity) -> (bool, Vec<String>) {
+        let mut notes = Vec::new();
+        let mut usable = true;
+        let choose = "pin another with `aegis weights pin`, or end the pin with `aegis weights unpin`";
+        if let Some(Rejection { reason, message }) = &self.pin_rejection {
+            usable = false;
+            notes.push(format!(
+                "policy {policy}: the pinned predictor cannot be used: {reason}: {message}; {choose}"
+            ));
+        }
+        if let Some(why) = self.misfit(panel) {
+            usable = false;
+            notes.push(format!(
+                "policy {policy}: the pinned predictor does not fit the panel: {why}; {choose}"
+            ));
+        } else if let Some(pinned) = &self.pinned {
+            let behind = self.in_use().rounds_behind;
+            let known = pinned.predictor.experts();
+            let unknown: Vec<_> = panel.experts.iter().filter(|expert| !known.contains(expert)).collect();
+            let unknown = match unknown.len() {
+                0 => String::new(),
+                count => format!("; {count} experts of the panel have no weight in it"),
+            };
+            notes.push(format!("policy {policy}: pinned, {behind} rounds behind the newest{unknown}"));
+        } else if self.release == Release::Manual {
+            notes.push(format!("policy {policy}: no predictor is released, and the prior decides"));
+        }
+        if let Some(Rejection { reason, message }) = &self.newest.rejection {
+            let in_use = self.newest.predictor.is_some();
+            usable &= in_use || self.pinned.is_some() || self.release == Release::Manual;
+            let older = if in_use { ", and an older one is in use" } else { "" };
+            notes.push(format!("policy {policy}: {reason}: {message}{older}"));
+        }
+        (usable, notes)
+    }
+}
+
+/// Returns the predictors of all policies, each at its prior.
+///
+/// # Errors
+/// Returns an error if a policy's learner does not accept the experts.
+pub(super) fn priors(
+    policies: &Policies,
+    experts: &[String],
+) -> Result<std::collections::BTreeMap<String, PolicyPredictor>, PredictorError> {
+    let prior = |policy: &Policy| Ok((policy.name.clone(), PolicyPredictor::new(policy, experts)?));
+    policies.policies.values().map(prior).collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::core::fold::{Fold, Settings};
+    use crate::core::label::{DecisionRef, Finding, Label};
+    use crate::core::ledger::{LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote};
+    use crate::core::ledger_state::LedgerState;
+    use crate::core::predictor::FORMAT;
+
+    pub fn policy(name: &str, release: Release) -> Policy {
+        let default = Policies::default().get("default").unwrap().clone();
+        Policy { name: name.into(), release, ..default }
+    }
+
+    /// The predictor that a learner publishes after this number of labelled rounds.
+    pub fn published(policy: &Policy, rounds: i64) -> Published {
+        let mut ledger = LedgerState::new();
+        for number in 0..rounds {
+            let id = RoundId { tenant: "t".into(), policy: policy.name.clone(), event: format!("e{number}") };
+            let label = Label::example(&id, number, Some(Finding::Unsafe));
+            let votes = [("a", 0.9), ("b", 0.2)].map(|(expert, score)| RoundVote {
+                expert: expert.into(),
+                score: Some(score),
+                shadow: false,
+                decisive: false,
+            });
+            let decision = DecisionRef { partition: 0, offset: number };
+            let round = RoundRecord {
+                id,
+                subject: None,
+                round_time: number,
+                decision,
+                votes: votes.into(),
+                features: None,
+            };
+            ledger.apply(&Record::Round(round), &mut Vec::new()).unwrap();
+            let label = LabelRecord { label, received: number, status: LabelStatus::Accepted };
+            ledger.apply(&Record::Label(label), &mut Vec::new()).unwrap();
+        }
+        let mut fold = Fold::new(Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone()));
+        fold.mark_all_changed(&ledger);
+        fold.catch_up(&ledger).unwrap();
+        fold.published(&ledger, 2 * rounds).unwrap()
+    }
+
+    pub fn panel() -> PanelIdentity {
+        PanelIdentity { experts: vec!["a".into(), "b".into()], encoder: None }
+    }
+
+    fn at(offset: i64) -> RecordRef {
+        RecordRef { offset, timestamp: Some(1_000 * offset) }
+    }
+
+    /// The rounds of the predictor in use, and whether it is pinned.
+    fn in_use(of: &mut PolicyPredictor) -> (u64, bool) {
+        let pinned = of.in_use().pinned;
+        let reference = of.get_mut().reference();
+        assert_eq!(reference.pinned, pinned, "decisions and metrics agree");
+        (reference.rounds, reference.pinned)
+    }
+
+    fn started(release: Release) -> (Policy, PolicyPredictor) {
+        let policy = policy("p", release);
+        let predictor = PolicyPredictor::new(&policy, &panel().experts).unwrap();
+        (policy, predictor)
+    }
+
+    fn apply(of: &mut PolicyPredictor, change: Option<Change>) {
+        match change {
+            Some(Some((at, published))) => of.on_published(at, *published).unwrap(),
+            Some(None) => of.on_withdrawn(),
+            None => {}
+        }
+    }
+
+    fn pin(of: &mut PolicyPredictor, offset: i64, published: Published) -> Result<(), Rejection> {
+        let change = of.on_pin(at(offset), Ok((published, Some(7))))?;
+        apply(of, change);
+        Ok(())
+    }
+
+    #[test]
+    fn a_pinned_predictor_stays_in_use_until_it_is_unpinned() {
+        let (policy, mut of) = started(Release::Automatic);
+        assert_eq!(in_use(&mut of), (0, false), "the prior");
+        of.on_published(at(1), published(&policy, 3)).unwrap();
+        assert_eq!(in_use(&mut of), (3, false));
+        pin(&mut of, 2, published(&policy, 3)).unwrap();
+        of.on_published(at(3), published(&policy, 8)).unwrap();
+        assert_eq!(in_use(&mut of), (3, true));
+        let expected = Use {
+            offset: Some(2),
+            published: Some(7),
+            pinned_since: Some(2_000),
+            pinned: true,
+            rounds_behind: 5,
+        };
+        assert_eq!(of.in_use(), expected);
+        let (usable, notes) = of.describe("p", &panel());
+        assert!(usable && notes == ["policy p: pinned, 5 rounds behind the newest"], "{notes:?}");
+        // A learner that withdraws what it has published does not end a pin, and another pin replaces it.
+        of.on_withdrawn();
+        assert_eq!(in_use(&mut of), (3, true));
+        pin(&mut of, 4, published(&policy, 2)).unwrap();
+        assert_eq!(in_use(&mut of), (2, true));
+        of.on_published(at(5), published(&policy, 9)).unwrap();
+        let change = of.on_unpinned();
+        apply(&mut of, change);
+        assert_eq!((in_use(&mut of), of.in_use().rounds_behind), ((9, false), 0));
+    }
+
+    #[test]
+    fn a_policy_with_manual_release_uses_only_what_a_person_has_released() {
+        let (mut policy, mut of) = started(Release::Manual);
+        of.on_published(at(1), published(&policy, 3)).unwrap();
+        assert_eq!((in_use(&mut of), of.in_use().rounds_behind), ((0, false), 3), "the prior");
+        assert_eq!(of.in_use().offset, None);
+        let (usable, notes) = of.describe("p", &panel());
+        assert!(
+            usable && notes == ["policy p: no predictor is released, and the prior decides"],
+            "{notes:?}"
+        );
+        pin(&mut of, 2, published(&policy, 2)).unwrap();
+        of.on_published(at(3), published(&policy, 8)).unwrap();
+        assert_eq!(in_use(&mut of), (2, true));
+        // A reload to automatic keeps the pin. Without it, the newest one is in use at once, and manual returns to the prior.
+        for (release, pinned, expected) in [
+            (Release::Automatic, true, (2, true)),
+            (Release::Automatic, false, (8, false)),
+            (Release::Manual, false, (0, false)),
+            (Release::Automatic, false, (8, false)),
+        ] {
+            policy.release = release;
+            of.on_reload(&policy, &panel().experts).unwrap();
+            if !pinned {
+                let change = of.on_unpinned();
+                apply(&mut of, change);
+            }
+            assert_eq!(in_use(&mut of), expected, "{release:?}");
+        }
+    }
+
+    #[test]
+    fn while_a_pinned_predictor_cannot_be_used_nothing_changes() {
+        let (policy, mut of) = started(Release::Automatic);
+        of.on_published(at(1), published(&policy, 3)).unwrap();
+        let of_later = Published { format: FORMAT + 1, ..published(&policy, 2) };
+        assert_eq!(pin(&mut of, 2, of_later.clone()).unwrap_err().reason, "Format");
+        of.on_published(at(3), published(&policy, 8)).unwrap();
+        assert_eq!(in_use(&mut of), (3, false), "the predictor that was in use, not a newer one");
+        assert!(of.is_pin_rejected() && !of.is_current(&panel()));
+        let (usable, notes) = of.describe("p", &panel());
+        assert!(!usable && notes[0].contains("the pinned predictor cannot be used: Format: "), "{notes:?}");
+        let change = of.on_unpinned();
+        apply(&mut of, change);
+        assert_eq!(in_use(&mut of), (8, false), "the newest one has waited");
+        assert!(of.is_current(&panel()));
+
+        // The same with an earlier pin, which stays, and with a withdrawal, which waits.
+        pin(&mut of, 4, published(&policy, 3)).unwrap();
+        let unfit = Published { state: vec![0.5], ..published(&policy, 2) };
+        assert_eq!(pin(&mut of, 5, unfit).unwrap_err().reason, "State");
+        of.on_withdrawn();
+        assert_eq!(in_use(&mut of), (3, true));
+        pin(&mut of, 6, published(&policy, 2)).unwrap();
+        assert_eq!(in_use(&mut of), (2, true));
+        let change = of.on_unpinned();
+        apply(&mut of, change);
+        assert_eq!(in_use(&mut of), (0, false), "what was published is withdrawn");
+    }
+
+    #[test]
+    fn a_pinned_predictor_that_does_not_fit_the_panel_is_named() {
+        let (policy, mut of) = started(Release::Automatic);
+        let reads = Published { encoder: Some([7; 32]), ..published(&policy, 3) };
+        pin(&mut of, 1, reads).unwrap();
+        let with = |experts: &[&str], encoder| PanelIdentity {
+            experts: experts.iter().map(|id| (*id).to_owned()).collect(),
+            encoder,
+        };
+        for (panel, usable, words) in [
+            (with(&["a", "b"], Some([7; 32])), true, "pinned, 0 rounds behind the newest"),
+            (with(&["b", "c"], Some([7; 32])), true, "1 experts of the panel have no weight in it"),
+            (with(&["a", "b"], Some([8; 32])), false, "it reads the features of an encoder"),
+            (with(&["a", "b"], None), false, "it reads the features of an encoder"),
+            (with(&["c"], Some([7; 32])), false, "none of its experts is on the panel"),
+        ] {
+            let (found, notes) = of.describe("p", &panel);
+            assert!(found == usable && notes[0].contains(words), "{panel:?}: {notes:?}");
+            assert_eq!(of.is_current(&panel), usable);
+        }
+        assert_eq!(in_use(&mut of), (3, true), "it stays in use");
+    }
+}

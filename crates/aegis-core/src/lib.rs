@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod agreement;
 pub mod decision;
 pub mod decisive;
 pub mod draw;

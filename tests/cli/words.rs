@@ -41,6 +41,12 @@ const COMMANDS: &[&str] = &[
     "ledger erase",
     "ledger restore",
     "ledger adopt",
+    "labels",
+    "labels import",
+    "labels stats",
+    "labels appeal",
+    "review",
+    "review export",
     "erase",
     "completions",
 ];

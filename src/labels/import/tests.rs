@@ -37,12 +37,18 @@ impl Sink for &mut Kept {
     }
 
     fn refuse(&mut self, row: &RefusedRow) -> Result<(), Infallible> {
-        let refused = row.refused.iter().map(|reason| Reason { message: reason.message.clone(), ..*reason });
+        let reason = |reason: &Reason| Reason {
+            message: reason.message.clone(),
+            annotation: reason.annotation,
+            reason: reason.reason,
+        };
+        let refused = row.refused.iter().map(reason);
         self.refused.push(RefusedRow {
             file: row.file.clone(),
             refused: refused.collect(),
             json: row.json.clone(),
-            ..*row
+            line: row.line,
+            row: row.row,
         });
         Ok(())
     }
@@ -90,12 +96,17 @@ fn import(content: &str) -> (Kept, Tally) {
 
 /// Event, annotator, verdict and id of each label.
 fn told(kept: &Kept) -> Vec<(&str, &str, &str, &str)> {
-    let text = |label: &'_ Label| label.verdict.map_or("-", Finding::word);
-    let of = |label| -> (&str, &str, &str, &str) {
-        let Label { event, annotator, id, .. } = label;
-        (event, annotator.as_deref().unwrap_or("-"), text(label), id)
-    };
-    kept.labels.iter().map(of).collect()
+    let mut told = Vec::new();
+    for label in &kept.labels {
+        let verdict = label.verdict.map_or("-", Finding::word);
+        told.push((
+            label.event.as_str(),
+            label.annotator.as_deref().unwrap_or("-"),
+            verdict,
+            label.id.as_str(),
+        ));
+    }
+    told
 }
 
 fn reasons(kept: &Kept) -> Vec<(u64, Option<usize>, &'static str)> {

@@ -9,6 +9,7 @@
 //!   shutdown, [`registry`] the client of a schema registry, and [`panics`] the handling of panics.
 //! * Commands with a module of their own: [`replay`], [`evaluate`], [`verify`] and [`demo`]. [`charts`] draws for the
 //!   first two.
+//! * [`labels`] moves human labels between files, labelling tools and topics, and measures annotators.
 //! * Prompts of LLM guards: [`guards`] has the formats of the families, as data.
 //! * [`rows`] reads the files that users evaluate and score.
 //! * For tests: [`crash`] has the points at which a process is killed or stopped.
@@ -32,6 +33,7 @@ pub mod experts;
 pub mod guards;
 pub mod http;
 pub mod kafka;
+pub mod labels;
 pub mod learn;
 pub mod ops;
 pub mod panics;

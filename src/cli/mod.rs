@@ -7,11 +7,13 @@ mod erase;
 mod evaluate;
 mod experts;
 mod explain;
+mod labels;
 mod ledger;
 mod panel_reload;
 mod print;
 mod reload;
 mod replay;
+mod review;
 mod run;
 mod scan;
 mod score;
@@ -82,6 +84,10 @@ enum Command {
     Dlq(dlq::DlqArgs),
     /// Excludes annotators or subjects from the ledger, and recovers it
     Ledger(ledger::LedgerArgs),
+    /// Imports labels, measures annotators, and records decisions about appeals
+    Labels(labels::LabelsArgs),
+    /// Exports open review requests to labelling tools
+    Review(review::ReviewArgs),
     /// Erases a subject from the ledger, and lists the records that remain elsewhere
     Erase(erase::EraseArgs),
     /// Prints a completion script for a shell
@@ -192,6 +198,8 @@ pub fn main() -> ExitCode {
         Command::Config(args) => config::config(&args),
         Command::Dlq(args) => dlq::dlq(&args),
         Command::Ledger(args) => ledger::ledger(&args),
+        Command::Labels(args) => labels::labels(&args),
+        Command::Review(args) => review::review(&args),
         Command::Erase(args) => erase::erase(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "aegis", &mut Stdout);

@@ -15,6 +15,7 @@ mod figures;
 mod header;
 mod ingest;
 mod label;
+mod ledger;
 mod line;
 mod load;
 mod read;
@@ -32,6 +33,7 @@ use thiserror::Error;
 
 pub use args::{ReplayArgs, ReplayContext, Topic};
 pub use figures::{ExpertFigures, Figures, LearnerName, Summary};
+pub use ledger::read_ledger;
 pub use run::{fold_lines, run};
 
 /// An error of a replay, as a text for the operator.

@@ -10,6 +10,7 @@ mod configuration;
 mod erase;
 mod evaluate_files;
 mod explain;
+mod labels;
 mod output;
 mod pin;
 mod pipe;

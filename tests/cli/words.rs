@@ -43,6 +43,12 @@ const COMMANDS: &[&str] = &[
     "ledger erase",
     "ledger restore",
     "ledger adopt",
+    "labels",
+    "labels import",
+    "labels stats",
+    "labels appeal",
+    "review",
+    "review export",
     "erase",
     "completions",
 ];

@@ -45,6 +45,7 @@ pub static LISTED: &[Listed] = &[
         "trains again: needs public sets that are not in the repository",
     ),
     ("docs/experts.md", "make evaluate", "minutes; tests/experts/quality.rs holds what came of it"),
+    ("docs/labels.md", "aegis labels appeal …", "needs both roles and labels: tests/cli/labels.rs runs it"),
     ("docs/learning.md", "aegis replay ../shared/…", "needs developers' streams: `make test-shared`"),
     (
         "docs/learning.md",

@@ -183,7 +183,7 @@ impl Decision {
 /// The action and review reasons of a policy for one event.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Ruling {
-    action: Action,
+    pub(crate) action: Action,
     /// The reasons for a human review, the most important first.
     reasons: Vec<ReviewReason>,
 }

@@ -15,6 +15,7 @@ pub mod ledger_state;
 pub mod math;
 pub mod policy;
 pub mod predictor;
+pub mod preview;
 pub mod review;
 pub mod text;
 pub mod trace;

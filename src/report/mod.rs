@@ -1,0 +1,23 @@
+//! The report: how many events are unsafe, and how many of these are caught, estimated from reviews.
+//!
+//! [`Collector`] takes labels and decisions, from topics or from files, and makes a [`Report`] of them. Labels count if they
+//! answer a review request, with the probability with which the request was made; labels that nobody requested have no known
+//! probability, and are only counted. The estimators are core's.
+
+mod collect;
+mod estimates;
+mod experts;
+mod figures;
+mod groups;
+mod keys;
+mod labels;
+mod preview;
+mod tally;
+
+pub use collect::{Collector, Settings};
+pub use figures::{
+    Change, Changed, Counts, ExpertPeriod, ExpertReport, FORMAT, Figure, Figures, Group, Headline, Point,
+    PolicyReport, PreviewReport, Report, share,
+};
+pub use groups::Dimension;
+pub use preview::Changes;

@@ -1,0 +1,1 @@
+//! Confidence intervals that hold at small counts.

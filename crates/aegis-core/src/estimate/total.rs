@@ -1,0 +1,1 @@
+//! The estimated number of unsafe events in a set of decisions.

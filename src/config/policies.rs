@@ -1,6 +1,7 @@
 //! The policies file: the policies, and the taxonomy of categories.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -10,6 +11,10 @@ use super::overlay;
 use crate::core::label::{Mapping, Source};
 use crate::core::learners::{LearnerSpec, Name, Noise};
 use crate::core::policy::{Action, CategoryRule, Policy};
+use crate::core::sampling::AuditRates;
+
+/// The rate of audits of a policy that names none.
+const AUDIT_RATE: f64 = 0.01;
 
 /// Errors of reading the policies.
 #[derive(Debug, thiserror::Error)]
@@ -64,13 +69,19 @@ pub struct Policies {
     pub policies: BTreeMap<String, Policy>,
     /// The taxonomy. Empty if the file has none.
     pub taxonomy: Vec<Category>,
+    /// The least recall that a policy aims at, for the policies that state one.
+    pub recall_targets: BTreeMap<String, f64>,
 }
 
 impl Default for Policies {
     /// Returns one policy named `default`, with every default.
     fn default() -> Self {
         let policy = Written::default().policy("default").expect("the defaults are valid");
-        Self { policies: BTreeMap::from([(policy.name.clone(), policy)]), taxonomy: Vec::new() }
+        Self {
+            policies: BTreeMap::from([(policy.name.clone(), policy)]),
+            taxonomy: Vec::new(),
+            recall_targets: BTreeMap::new(),
+        }
     }
 }
 
@@ -106,6 +117,16 @@ struct Written {
     min_awake: usize,
     /// A review request is also sent if p is this close to the threshold.
     review_margin: f64,
+    /// The width beyond review_margin over which the probability of a review request falls from 1 to 0.
+    review_slope: f64,
+    /// The probability with which any event is sent to review as an audit: a number from 0 to 1, or one for each action, as
+    /// `{ allow = 0.01, block = 0.05, review = 1.0 }`.
+    audit_rate: AuditRate,
+    /// The review requests an hour above which those near the threshold are drawn with a lower probability. 0 for no limit.
+    /// Audits and requests for certain reasons are never drawn less often.
+    review_budget: u32,
+    /// The least recall that you aim at, from 0 to 1, for the alert `AegisRecall`. 0 for none.
+    recall_target: f64,
     /// The action on events with nothing to judge, such as a tool call or an image without text: `allow`, `block` or
     /// `review`. A review request is sent only for `review`.
     nothing_to_judge: String,
@@ -121,6 +142,47 @@ struct Written {
     teaches: Vec<String>,
     /// Rules for single categories, by slug. The strictest rule that applies determines the action.
     categories: BTreeMap<String, Rule>,
+}
+
+/// The rate of audits: one for all events, or one for each action.
+#[derive(Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "a number, or a table with a number for each of allow, block and review")]
+enum AuditRate {
+    /// The rate of all events.
+    Flat(f64),
+    /// The rate of each action.
+    ByAction(ActionRates),
+}
+
+/// The rates of audits by action. Those left out are .01.
+#[derive(Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct ActionRates {
+    /// The rate of events that pass.
+    allow: f64,
+    /// The rate of events that are blocked.
+    block: f64,
+    /// The rate of events that are sent to review in any case.
+    review: f64,
+}
+
+impl Default for ActionRates {
+    fn default() -> Self {
+        Self { allow: AUDIT_RATE, block: AUDIT_RATE, review: AUDIT_RATE }
+    }
+}
+
+impl AuditRate {
+    fn rates(self) -> Result<AuditRates, Wrong> {
+        match self {
+            Self::Flat(rate) => Ok(AuditRates::flat(share("audit_rate", rate)?)),
+            Self::ByAction(rates) => Ok(AuditRates {
+                allow: share("audit_rate.allow", rates.allow)?,
+                block: share("audit_rate.block", rates.block)?,
+                review: share("audit_rate.review", rates.review)?,
+            }),
+        }
+    }
 }
 
 /// The parameters of a learner. Those left out have the learner's own defaults.
@@ -139,7 +201,7 @@ struct Parameters {
     variance: Option<f64>,
     /// The noise of follow-the-perturbed-leader.
     noise: Option<String>,
-    /// The secret of keyed draws: those of exploration, and those of `fpl`.
+    /// The secret of keyed draws: those of audits and uncertain reviews, of exploration, and of `fpl`.
     #[serde(skip_serializing)]
     seed: Option<String>,
 }
@@ -165,6 +227,10 @@ impl Default for Written {
             flagged: "block".into(),
             min_awake: 1,
             review_margin: 0.05,
+            review_slope: 0.0,
+            audit_rate: AuditRate::Flat(AUDIT_RATE),
+            review_budget: 0,
+            recall_target: 0.0,
             nothing_to_judge: "allow".into(),
             features: true,
             sheds: true,
@@ -202,6 +268,7 @@ fn cost(field: &'static str, given: f64) -> Result<f64, Wrong> {
 impl Written {
     fn policy(self, name: &str) -> Result<Policy, Wrong> {
         let action = |field, given: &str| one_of(field, given, &Action::ALL, Action::word);
+        share("recall_target", self.recall_target)?;
         let mut categories = BTreeMap::new();
         for (slug, rule) in self.categories {
             let threshold = share("categories.threshold", rule.threshold)?;
@@ -221,6 +288,9 @@ impl Written {
             flagged: action("flagged", &self.flagged)?,
             min_awake: self.min_awake,
             review_margin: share("review_margin", self.review_margin)?,
+            review_slope: share("review_slope", self.review_slope)?,
+            audit_rates: self.audit_rate.rates()?,
+            review_budget: NonZeroU32::new(self.review_budget),
             nothing_to_judge: action("nothing_to_judge", &self.nothing_to_judge)?,
             categories,
             features: self.features,
@@ -264,17 +334,21 @@ impl Policies {
             .map_err(|reason| PolicyError::Read { path: path.into(), reason })?;
         let file: File = toml::from_str(&text)
             .map_err(|error| PolicyError::Toml { path: path.into(), reason: overlay::explain(&error) })?;
-        let mut policies = BTreeMap::new();
+        let (mut policies, mut recall_targets) = (BTreeMap::new(), BTreeMap::new());
         for (name, written) in file.policies {
+            let target = written.recall_target;
             let policy = written.policy(&name).map_err(|(field, reason)| PolicyError::Value {
                 path: path.into(),
                 policy: name.clone(),
                 field,
                 reason,
             })?;
+            if target > 0.0 {
+                recall_targets.insert(name.clone(), target);
+            }
             policies.insert(name, policy);
         }
-        Ok(Self { policies, taxonomy: file.taxonomy })
+        Ok(Self { policies, taxonomy: file.taxonomy, recall_targets })
     }
 
     /// Returns the policy of that name.

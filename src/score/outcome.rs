@@ -140,7 +140,7 @@ impl Decider {
             let what = format!("policy {} of an accepted event is in force", event.policy);
             return Err(ScoreError::Invariant { what });
         };
-        let input = DecisionInput { event, origin, round_time, votes, features, trace };
+        let input = DecisionInput { event, origin, round_time, votes, features, trace, thinning: 1.0 };
         let elapsed = i64::try_from(read_at.elapsed().as_micros()).unwrap_or(i64::MAX);
         let latency = if self.states_latency { elapsed } else { 0 };
         let decision = decide(input, policy, predictor.reference().clone(), &combined, latency);

@@ -6,8 +6,11 @@ use super::label::DecisionRef;
 use super::ledger::{RoundId, RoundRecord, RoundVote, TextFeatures};
 use super::policy::{Action, Policy};
 use super::predictor::{Combined, PredictorRef};
+use super::ruling::{Ruling, greatest, rule, rule_categories};
+pub use super::sampling::Sampling;
+use super::sampling::{ReviewDraws, Sampled};
 use super::text::{self, HiddenText};
-use super::vote::{Abstention, CategoryScore, Outcome, Vote};
+use super::vote::{Abstention, CategoryScore, Vote};
 
 /// The position of a consumed record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -36,7 +39,7 @@ pub struct WeighedVote {
 pub enum ReviewReason {
     /// Fewer experts are awake than the policy requires.
     TooFewAwake,
-    /// p is near the threshold.
+    /// p is near the threshold, and the uncertainty draw came up.
     NearThreshold,
     /// The rule of a category requests it.
     Category,
@@ -49,6 +52,12 @@ pub enum ReviewReason {
 }
 
 impl ReviewReason {
+    /// Returns `true` if the reason holds for every event like this, and not by a draw.
+    #[must_use]
+    pub fn is_certain(self) -> bool {
+        !matches!(self, Self::NearThreshold | Self::Audit)
+    }
+
     /// All reasons, in the schema's order.
     pub const ALL: [Self; 6] = [
         Self::TooFewAwake,
@@ -70,26 +79,6 @@ impl ReviewReason {
             Self::NothingToJudge => "nothing_to_judge",
             Self::Audit => "audit",
         }
-    }
-}
-
-/// The probabilities of the two draws that sample events for review. The draws are independent; their results are among
-/// the [reasons](Decision::reasons), as [`ReviewReason::Audit`] and [`ReviewReason::NearThreshold`].
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Sampling {
-    /// The probability of the audit draw, in \[0,1\].
-    pub audit: f64,
-    /// The probability of the uncertainty draw, in \[0,1\], as it was used.
-    pub uncertainty: f64,
-    /// `true` if the review budget lowered `uncertainty`.
-    pub thinned: bool,
-}
-
-impl Sampling {
-    /// The probability that at least one of the draws comes up.
-    #[must_use]
-    pub fn inclusion(&self) -> f64 {
-        1.0 - (1.0 - self.audit) * (1.0 - self.uncertainty)
     }
 }
 
@@ -129,8 +118,8 @@ pub struct Decision {
     pub nothing_to_judge: bool,
     /// The ways in which a part of the judged text was hidden, in the order of [`HiddenText::ALL`].
     pub hidden_text: Vec<HiddenText>,
-    /// The reasons for a human review, the most important first, each once. A review request is written if and only if
-    /// there is one.
+    /// The reasons for a human review, the most important first, each once: those that are certain, then those of the
+    /// draws that came up. A review request is written if and only if there is one.
     pub reasons: Vec<ReviewReason>,
     /// The probability with which an event like this is sent to review: 1 if a reason is certain, else
     /// [`Sampling::inclusion`].
@@ -180,76 +169,6 @@ impl Decision {
     }
 }
 
-/// The action and review reasons of a policy for one event.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Ruling {
-    pub(crate) action: Action,
-    /// The reasons for a human review, the most important first.
-    reasons: Vec<ReviewReason>,
-}
-
-/// The rank of an action by strictness.
-pub(crate) fn strictness(action: Action) -> u8 {
-    match action {
-        Action::Allow => 0,
-        Action::Review => 1,
-        Action::Block => 2,
-    }
-}
-
-/// The ruling on an event with nothing to judge.
-fn rule_nothing(policy: &Policy) -> Ruling {
-    let action = policy.nothing_to_judge;
-    let reasons = if action == Action::Review { vec![ReviewReason::NothingToJudge] } else { Vec::new() };
-    Ruling { action, reasons }
-}
-
-/// The strictest action of the category rules that apply; `Allow` if none does.
-pub(crate) fn rule_categories(policy: &Policy, categories: &[CategoryScore]) -> Action {
-    let rule_action = |CategoryScore { category, score }: &CategoryScore| {
-        policy.categories.get(category).filter(|rule| *score >= rule.threshold).map(|rule| rule.action)
-    };
-    let strictest = categories.iter().filter_map(rule_action).max_by_key(|action| strictness(*action));
-    strictest.unwrap_or(Action::Allow)
-}
-
-/// The ruling on an event with `awake` experts awake, whose category rules ask for the action `category`. `p` is `None`
-/// if there are none.
-pub(crate) fn rule(policy: &Policy, p: Option<f64>, awake: usize, category: Action) -> Ruling {
-    let Some(p) = p.filter(|_| awake >= policy.min_awake) else {
-        return Ruling { action: Action::Review, reasons: vec![ReviewReason::TooFewAwake] };
-    };
-    let threshold = policy.threshold();
-    let flagged = if p >= threshold { policy.flagged } else { Action::Allow };
-    let action = if strictness(category) > strictness(flagged) { category } else { flagged };
-    let mut reasons = Vec::new();
-    if action == Action::Review {
-        let causes = [(flagged, ReviewReason::Flagged), (category, ReviewReason::Category)];
-        reasons.extend(causes.into_iter().filter(|(by, _)| *by == action).map(|(_, reason)| reason));
-    }
-    if (p - threshold).abs() < policy.review_margin {
-        // A review is requested, and the action meanwhile is that of the verdict.
-        reasons.push(ReviewReason::NearThreshold);
-    }
-    Ruling { action, reasons }
-}
-
-/// The greatest score of each category over all votes that are not in shadow, ordered by slug.
-pub(crate) fn greatest(votes: &[Vote]) -> Vec<CategoryScore> {
-    let mut found = std::collections::BTreeMap::<&str, f64>::new();
-    for vote in votes.iter().filter(|vote| !vote.shadow) {
-        let Outcome::Voted { categories, .. } = &vote.outcome else { continue };
-        for CategoryScore { category, score } in categories {
-            let best = found.entry(category).or_insert(0.0);
-            *best = best.max(*score);
-        }
-    }
-    found
-        .into_iter()
-        .map(|(category, score)| CategoryScore { category: category.to_owned(), score })
-        .collect()
-}
-
 /// The inputs of [`decide`], which are known once the experts have answered.
 #[derive(Debug)]
 pub struct DecisionInput {
@@ -265,12 +184,14 @@ pub struct DecisionInput {
     pub features: Option<TextFeatures>,
     /// The event's `traceparent`, if it has one.
     pub trace: Option<String>,
+    /// The factor by which the review budget lowers the probability of the uncertainty draw, in \[0,1\]; 1 if it does not.
+    pub thinning: f64,
 }
 
 /// Decides on an event. Equal inputs give equal decisions.
 ///
 /// # Panics
-/// Panics if the event does not pass [`Event::check`].
+/// Panics if the event does not pass [`Event::check`], or if `thinning` does not lie in \[0,1\].
 #[must_use]
 pub fn decide(
     input: DecisionInput,
@@ -279,18 +200,19 @@ pub fn decide(
     combined: &Combined,
     latency_micros: i64,
 ) -> Decision {
-    let DecisionInput { event, origin, round_time, votes, features, trace } = input;
+    let DecisionInput { event, origin, round_time, votes, features, trace, thinning } = input;
     let categories = greatest(&votes);
     let awake = votes.iter().filter(|vote| vote.awake().is_some()).count();
     let nothing_to_judge = text::is_blank(event.judged_text());
     let hidden_text = text::reveal(event.judged_text()).hidden;
     let ruling = if nothing_to_judge {
-        rule_nothing(policy)
+        Ruling::nothing_to_judge(policy)
     } else {
         rule(policy, combined.probability, awake, rule_categories(policy, &categories))
     };
-    let uncertainty = if ruling.reasons.contains(&ReviewReason::NearThreshold) { 1.0 } else { 0.0 };
-    let sampling = Sampling { uncertainty, ..Sampling::default() };
+    let action = ruling.action;
+    let draws = ReviewDraws::of(policy, &event.tenant, &event.id);
+    let Sampled { reasons, review_probability, sampling } = ruling.sample(draws, thinning);
     let votes: Vec<_> = votes
         .into_iter()
         .zip(&combined.shares)
@@ -309,7 +231,7 @@ pub fn decide(
         origin,
         round_time,
         policy_version: policy.version.clone(),
-        action: ruling.action,
+        action,
         probability: combined.probability,
         threshold: policy.threshold(),
         categories,
@@ -319,8 +241,8 @@ pub fn decide(
         degraded,
         nothing_to_judge,
         hidden_text,
-        review_probability: if ruling.reasons.is_empty() { 0.0 } else { 1.0 },
-        reasons: ruling.reasons,
+        reasons,
+        review_probability,
         sampling,
         latency_micros,
         trace,

@@ -1,20 +1,26 @@
 //! The decision whether experts that were not asked yet could change a decision.
 //!
-//! An expert that is expensive is asked only if its vote matters. [`decisive`] bounds the ruling (action, reasons for a
-//! review, category rules) over everything that the unasked experts may still answer: any score in \[0,1\], any score of
-//! the categories that they report, or an abstention. If every outcome has the same ruling, none of them is needed, and
-//! that is a proof: the probability's interval comes from [`Learner::range`](crate::learners::Learner::range), widened
-//! by [`SLACK`], and the ruling is the same between all of the policy's [boundaries](Policy::boundaries) in it.
+//! An expert that is expensive is asked only if its vote matters. [`decisive`] bounds the ruling (action, certain reasons
+//! for a review, category rules, the probabilities of the draws that sample events for review) over everything that the
+//! unasked experts may still answer: any score in \[0,1\], any score of the categories that they report, or an abstention.
+//! If every outcome has the same ruling, none of them is needed, and that is a proof: the probability's interval comes
+//! from [`Learner::range`](crate::learners::Learner::range), widened by [`SLACK`], and between two of the policy's
+//! [boundaries](Policy::boundaries) the ruling is either the same, or differs between any two p.
+//!
+//! The numbers that are drawn are known, but are not used here: an expert that was asked only because its vote could
+//! change what a number brings up would make the recorded probability depend on that number, and weighting by the
+//! inverse of the probability would be biased. An interval that touches the slope of the uncertainty draw therefore always
+//! needs the expert. The factor of the review budget multiplies both sides of a comparison, and is not needed either.
 //!
 //! Which experts abstain is enumerated, because weights are normalised over those that do not. The votes of the others
 //! are a box, which is bisected while its interval has another ruling. A box whose centre has another ruling settles
 //! the matter: an expert is needed. So does the end of the budget, which can only cause a question too many.
 
-use super::decision::{Ruling, greatest, rule, rule_categories, strictness};
 use super::learners::Interval;
 use super::ledger::TextFeatures;
 use super::policy::{Action, Policy};
 use super::predictor::Predictor;
+use super::ruling::{Ruling, greatest, rule, rule_categories, strictness};
 use super::vote::Vote;
 
 /// The slack on either side of an interval of p. It is far above the rounding of any learner, whose sums have relative
@@ -45,7 +51,7 @@ pub struct Unasked<'a> {
 /// The need for an unasked expert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decisive {
-    /// No outcome of the unasked experts changes action, review or category rules.
+    /// No outcome of the unasked experts changes the action, the reasons or the probability of a review, or category rules.
     No,
     /// An outcome may. The expert with this index among the unasked ones should be asked first: it is expected to settle
     /// most per unit of cost.

@@ -125,6 +125,7 @@ mod tests {
     use crate::ledger::{LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote, TextFeatures};
     use crate::ledger_state::LedgerState;
     use crate::policy::{Action, Policy};
+    use crate::sampling::AuditRates;
     use crate::vote::Abstention;
     use std::collections::{BTreeMap, BTreeSet};
 
@@ -137,6 +138,9 @@ mod tests {
             flagged: Action::Block,
             min_awake: 1,
             review_margin: 0.0,
+            review_slope: 0.0,
+            audit_rates: AuditRates::NONE,
+            review_budget: None,
             nothing_to_judge: Action::Allow,
             categories: BTreeMap::new(),
             features: true,
@@ -166,7 +170,8 @@ mod tests {
         };
         let origin = Origin { topic: "events".into(), partition: 0, offset: 0 };
         let combined = predictor.combine("e", &votes, features.as_ref());
-        let input = DecisionInput { event, origin, round_time: 1, votes, features, trace: None };
+        let input =
+            DecisionInput { event, origin, round_time: 1, votes, features, trace: None, thinning: 1.0 };
         decide(input, policy, predictor.reference().clone(), &combined, 1)
     }
 

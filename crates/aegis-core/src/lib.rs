@@ -19,6 +19,8 @@ pub mod policy;
 pub mod predictor;
 pub mod preview;
 pub mod review;
+mod ruling;
+pub mod sampling;
 pub mod text;
 pub mod trace;
 pub mod vote;

@@ -1,9 +1,11 @@
 //! A policy: the actions for a verdict, and the mapping of labels to targets.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use super::label::Mapping;
 use super::learners::LearnerSpec;
+use super::sampling::AuditRates;
 
 /// The action on an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,8 +57,14 @@ pub struct Policy {
     pub flagged: Action,
     /// The least number of awake experts. With fewer the action is review.
     pub min_awake: usize,
-    /// The distance from the threshold below which p goes to review; 0 disables this.
+    /// The distance from the threshold below which p goes to review with probability 1; 0 disables this.
     pub review_margin: f64,
+    /// The width beyond `review_margin` over which the probability of a review falls from 1 to 0, linearly.
+    pub review_slope: f64,
+    /// The probabilities with which an event is audited, whatever its p is.
+    pub audit_rates: AuditRates,
+    /// The number of review requests an hour above which those near the threshold are thinned; `None` for no limit.
+    pub review_budget: Option<NonZeroU32>,
     /// The action on an event with nothing to judge.
     pub nothing_to_judge: Action,
     /// The rules for single categories, by slug.
@@ -80,10 +88,34 @@ impl Policy {
         self.cost_false_positive / (self.cost_false_positive + self.cost_false_negative)
     }
 
-    /// The values of p at which action or review may change. Between two neighbours all p have the same ruling.
+    /// The probability of the uncertainty draw at p, before the review budget lowers it: 1 if p is less than
+    /// `review_margin` away from the threshold, and falling to 0 over `review_slope` beyond it.
+    #[must_use]
+    pub fn uncertainty(&self, p: f64) -> f64 {
+        let distance = (p - self.threshold()).abs();
+        if distance < self.review_margin {
+            return 1.0;
+        }
+        if self.review_slope > 0.0 {
+            return (1.0 - (distance - self.review_margin) / self.review_slope).clamp(0.0, 1.0);
+        }
+        0.0
+    }
+
+    /// The values of p at which the ruling may change, in ascending order. Between two neighbours all p have the same
+    /// action and certain reasons. The probability of the uncertainty draw is either the same for all of them, or differs
+    /// between any two of them: on a slope.
     #[must_use]
     pub fn boundaries(&self) -> Vec<f64> {
         let (threshold, margin) = (self.threshold(), self.review_margin);
-        if margin > 0.0 { vec![threshold - margin, threshold, threshold + margin] } else { vec![threshold] }
+        let mut distances = Vec::new();
+        if margin > 0.0 {
+            distances.push(margin);
+        }
+        if self.review_slope > 0.0 {
+            distances.push(margin + self.review_slope);
+        }
+        let below = distances.iter().rev().map(|distance| threshold - distance);
+        below.chain([threshold]).chain(distances.iter().map(|distance| threshold + distance)).collect()
     }
 }

@@ -1,7 +1,8 @@
 //! The action that a policy would have taken on a past decision.
 
-use super::decision::{Decision, rule, rule_categories, strictness};
+use super::decision::Decision;
 use super::policy::{Action, Policy};
+use super::ruling::{rule, rule_categories, strictness};
 use super::vote::Abstention;
 
 /// The action of another policy on a past decision.

@@ -83,6 +83,7 @@ mod tests {
     use crate::learners::{LearnerSpec, Name};
     use crate::policy::CategoryRule;
     use crate::predictor::{Combined, PredictorRef, Share};
+    use crate::sampling::AuditRates;
     use crate::text::HiddenText;
     use crate::vote::{Abstention, Vote};
 
@@ -98,6 +99,9 @@ mod tests {
             flagged,
             min_awake,
             review_margin: margin,
+            review_slope: 0.0,
+            audit_rates: AuditRates::NONE,
+            review_budget: None,
             nothing_to_judge: Action::Allow,
             categories: category.into_iter().map(rule).collect(),
             features: true,
@@ -151,6 +155,7 @@ mod tests {
             votes: ["a", "b"].into_iter().enumerate().map(vote).collect(),
             features: None,
             trace: Some("00-1-2-01".into()),
+            thinning: 1.0,
         };
         let predictor = PredictorRef {
             learner: "hedge".into(),

@@ -1,4 +1,5 @@
-//! A skipped expert has not changed action, review or category rules, whatever it would have answered.
+//! A skipped expert has not changed the action, the reasons or the probability of a review, or category rules, whatever it
+//! would have answered.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +12,7 @@ use aegis_core::learners::{LearnerSpec, RoundInput};
 use aegis_core::ledger::TextFeatures;
 use aegis_core::policy::{Action, CategoryRule, Policy};
 use aegis_core::predictor::{FORMAT, Predictor, Published};
+use aegis_core::sampling::{AuditRates, Sampling};
 use aegis_core::vote::{Abstention, CategoryScore, Vote};
 use fastrand::Rng;
 use proptest::prelude::*;
@@ -45,6 +47,9 @@ fn policy(rng: &mut Rng) -> Policy {
         flagged: action(rng),
         min_awake: rng.usize(1..5),
         review_margin: if rng.bool() { 0.0 } else { 0.1 * rng.f64() },
+        review_slope: if rng.bool() { 0.0 } else { 0.2 * rng.f64() },
+        audit_rates: AuditRates { allow: rng.f64(), block: rng.f64(), review: rng.f64() },
+        review_budget: None,
         nothing_to_judge: Action::Allow,
         categories: categories.into_iter().map(|slug| (slug, rule(rng))).collect::<BTreeMap<_, _>>(),
         features: true,
@@ -117,11 +122,23 @@ fn ruling(
     policy: &Policy,
     votes: Vec<Vote>,
     features: Option<&TextFeatures>,
-) -> (Action, Vec<ReviewReason>, f64) {
+) -> (Action, Vec<ReviewReason>, f64, Sampling) {
+    let decision = decided("e", predictor, policy, votes, features, 0.75);
+    (decision.action, decision.reasons, decision.review_probability, decision.sampling)
+}
+
+fn decided(
+    event: &str,
+    predictor: &mut Predictor,
+    policy: &Policy,
+    votes: Vec<Vote>,
+    features: Option<&TextFeatures>,
+    thinning: f64,
+) -> Decision {
     let event = Event {
         tenant: "t".into(),
         policy: "p".into(),
-        id: "e".into(),
+        id: event.into(),
         conversation: "c".into(),
         subject: None,
         time: None,
@@ -131,10 +148,9 @@ fn ruling(
     };
     let combined = predictor.combine(&event.id, &votes, features);
     let origin = Origin { topic: "events".into(), partition: 0, offset: 0 };
-    let input =
-        DecisionInput { event, origin, round_time: 1, votes, features: features.cloned(), trace: None };
-    let decision: Decision = decide(input, policy, predictor.reference().clone(), &combined, 1);
-    (decision.action, decision.reasons.clone(), decision.review_probability)
+    let features = features.cloned();
+    let input = DecisionInput { event, origin, round_time: 1, votes, features, trace: None, thinning };
+    decide(input, policy, predictor.reference().clone(), &combined, 1)
 }
 
 /// The unasked experts of a case, with their categories.
@@ -230,6 +246,8 @@ fn plain() -> Policy {
         flagged: Action::Block,
         min_awake: 1,
         review_margin: 0.0,
+        review_slope: 0.0,
+        audit_rates: AuditRates::NONE,
         categories: BTreeMap::new(),
         learner: "majority".parse().unwrap(),
         ..policy

@@ -8,6 +8,7 @@ use aegis::core::event::{Conversation, Role, Turn};
 use aegis::core::label::Mapping;
 use aegis::core::policy::{Action, CategoryRule, Policy};
 use aegis::core::predictor::Predictor;
+use aegis::core::sampling::AuditRates;
 use aegis::core::vote::{Abstention, Outcome, Vote};
 use serde_json::{Value, json};
 
@@ -174,6 +175,9 @@ fn an_expert_with_an_implied_category_is_decisive_for_a_rule_about_it() {
         flagged: Action::Block,
         min_awake: 1,
         review_margin: 0.0,
+        review_slope: 0.0,
+        audit_rates: AuditRates::NONE,
+        review_budget: None,
         nothing_to_judge: Action::Allow,
         categories: BTreeMap::from([("criminal-planning".to_owned(), rule)]),
         features: false,

@@ -169,6 +169,7 @@ impl World {
             votes: vec![vote("a", 0.2), vote("b", 0.7)],
             features: None,
             trace: None,
+            thinning: 1.0,
             event,
             origin,
         };
@@ -319,8 +320,15 @@ impl World {
 fn avro_mark() -> Vec<u8> {
     let event = event(0, "");
     let origin = Origin { topic: "t".into(), partition: 0, offset: 0 };
-    let asked =
-        DecisionInput { event, origin, round_time: 0, votes: Vec::new(), features: None, trace: None };
+    let asked = DecisionInput {
+        event,
+        origin,
+        round_time: 0,
+        votes: Vec::new(),
+        features: None,
+        trace: None,
+        thinning: 1.0,
+    };
     let predictor =
         PredictorRef { learner: "x".into(), state_hash: [0; 32], rounds: 0, ledger_offset: 0, pinned: false };
     let combined = Combined { probability: None, shares: Vec::new() };

@@ -8,7 +8,7 @@ use crate::core::policy::{Action, Policy};
 /// Returns a decision as the estimators read it. It counts as flagged if its action is not to allow.
 pub(super) fn observed(decision: &Decision, flagged_by: &Policy, review: Review) -> Observed {
     let flagged = decision.action != Action::Allow;
-    let probability = decision.probability.filter(|_| !decision.nothing_to_judge);
+    let probability = decision.probability;
     // With p on the other side of the threshold, something else decided: a category, or too few experts.
     let by_threshold = probability.is_some_and(|p| (p >= decision.threshold) == flagged);
     let fixed = !by_threshold || flagged_by.flagged == Action::Allow;

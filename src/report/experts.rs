@@ -101,7 +101,13 @@ impl ExpertTally {
         let mean_score = (counted.count > 0).then(|| counted.sum / counted.count as f64);
         let figures = in_force(&counted.unrequested).1;
         let agreement = figures.error_rate.map(opposite);
-        ExpertPeriod { votes: counted.count, not_counted: self.decisive + left, mean_score, figures, agreement }
+        ExpertPeriod {
+            votes: counted.count,
+            not_counted: self.decisive + left,
+            mean_score,
+            figures,
+            agreement,
+        }
     }
 }
 
@@ -172,7 +178,8 @@ impl ExpertTallies {
         if let Some(number) = self.numbers.get(expert) {
             return Some(*number);
         }
-        let number = u16::try_from(self.names.len()).ok().filter(|number| usize::from(*number) < MAX_EXPERTS)?;
+        let number =
+            u16::try_from(self.names.len()).ok().filter(|number| usize::from(*number) < MAX_EXPERTS)?;
         self.names.push(expert.to_owned());
         self.numbers.insert(expert.to_owned(), number);
         Some(number)

@@ -196,10 +196,12 @@ pub struct PolicyReport {
     pub threshold: f64,
     /// The least recall that the policy aims at, if it states one.
     pub recall_target: Option<f64>,
-    /// The numbers.
+    /// The numbers of the decisions about events with something to judge.
     #[serde(flatten)]
     pub counts: Counts,
-    /// The decisions by action.
+    /// The other decisions, which no figure is about.
+    pub nothing_to_judge: u64,
+    /// All decisions by action.
     pub actions: BTreeMap<&'static str, u64>,
     /// The share of requests that were answered.
     pub response_rate: Option<f64>,
@@ -234,20 +236,4 @@ pub struct Report {
     pub policies: Vec<PolicyReport>,
     /// The records that could not be used, by reason.
     pub skipped: BTreeMap<String, u64>,
-}
-
-/// The figures of a policy in short, for the console and the metrics.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Headline {
-    /// The policy.
-    pub policy: String,
-    /// The numbers.
-    #[serde(flatten)]
-    pub counts: Counts,
-    /// The share of requests that were answered.
-    pub response_rate: Option<f64>,
-    /// The least recall that the policy aims at.
-    pub recall_target: Option<f64>,
-    /// The estimates.
-    pub figures: Figures,
 }

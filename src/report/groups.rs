@@ -85,7 +85,8 @@ impl Groups {
             return number;
         }
         // The three actions are never in the shared group.
-        let name = if self.names.len() < MAX_GROUPS || dimension == Dimension::Action { name } else { OTHERS };
+        let name =
+            if self.names.len() < MAX_GROUPS || dimension == Dimension::Action { name } else { OTHERS };
         if let Some(number) = known(name) {
             return number;
         }
@@ -105,7 +106,8 @@ mod tests {
 
     fn decision(tenant: &str, categories: &[(&str, f64)]) -> Decision {
         let id = RoundId { tenant: tenant.into(), policy: "default".into(), event: "e".into() };
-        let score = |(category, score): &(&str, f64)| CategoryScore { category: (*category).into(), score: *score };
+        let score =
+            |(category, score): &(&str, f64)| CategoryScore { category: (*category).into(), score: *score };
         Decision { categories: categories.iter().map(score).collect(), ..Decision::example(id, 0) }
     }
 

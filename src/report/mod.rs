@@ -8,7 +8,9 @@ mod collect;
 mod estimates;
 mod experts;
 mod figures;
+mod files;
 mod groups;
+mod headline;
 mod keys;
 mod labels;
 mod preview;
@@ -16,8 +18,10 @@ mod tally;
 
 pub use collect::{Collector, Settings};
 pub use figures::{
-    Change, Changed, Counts, ExpertPeriod, ExpertReport, FORMAT, Figure, Figures, Group, Headline, Point,
-    PolicyReport, PreviewReport, Report, share,
+    Change, Changed, Counts, ExpertPeriod, ExpertReport, FORMAT, Figure, Figures, Group, Point, PolicyReport,
+    PreviewReport, Report, share,
 };
+pub use files::{FileError, add_decisions, add_labels};
 pub use groups::Dimension;
+pub use headline::{Headline, Headlines};
 pub use preview::Changes;

@@ -102,7 +102,11 @@ impl PreviewTally {
     }
 
     pub(super) fn report(&self) -> PreviewReport {
-        let changed = |(&(from, to), &decisions): (&(&'static str, &'static str), &u64)| Changed { from, to, decisions };
+        let changed = |(&(from, to), &decisions): (&(&'static str, &'static str), &u64)| Changed {
+            from,
+            to,
+            decisions,
+        };
         PreviewReport {
             changes: self.changes.words(),
             threshold: self.changed.threshold(),

@@ -57,6 +57,7 @@ pub(super) struct PolicyTally {
     recall_target: Option<f64>,
     thresholds: Thresholds,
     actions: BTreeMap<&'static str, u64>,
+    nothing_to_judge: u64,
     unrequested_labels: u64,
     groups: Groups,
     /// The decisions that were not requested, by the groups' numbers.
@@ -94,6 +95,7 @@ impl PolicyTally {
             known,
             recall_target,
             actions: Action::ALL.iter().map(|action| (action.word(), 0)).collect(),
+            nothing_to_judge: 0,
             unrequested_labels: 0,
             groups: Groups::default(),
             unrequested: Vec::new(),
@@ -123,6 +125,11 @@ impl PolicyTally {
     pub(super) fn add(&mut self, decision: &Decision, labelled: bool, keys: &Keys) {
         let asked = is_requested(decision);
         *self.actions.entry(decision.action.word()).or_default() += 1;
+        if decision.nothing_to_judge {
+            // Nothing can be found in it, so that it is neither safe nor unsafe.
+            self.nothing_to_judge += 1;
+            return;
+        }
         self.unrequested_labels += u64::from(labelled && !asked);
         self.experts.add(Period::Current, decision, keys);
         let groups = self.groups.of(decision, &self.policy);
@@ -176,6 +183,7 @@ impl PolicyTally {
             counts,
             actions: self.actions,
             response_rate: counts.response_rate(),
+            nothing_to_judge: self.nothing_to_judge,
             unrequested_labels: self.unrequested_labels,
             figures,
             groups,

@@ -13,6 +13,7 @@ mod groups;
 mod headline;
 mod keys;
 mod labels;
+mod page;
 mod preview;
 mod tally;
 
@@ -24,4 +25,5 @@ pub use figures::{
 pub use files::{FileError, add_decisions, add_labels};
 pub use groups::Dimension;
 pub use headline::{Headline, Headlines};
+pub use page::page;
 pub use preview::Changes;

@@ -17,7 +17,6 @@ use crate::codec::{self, Defaults, Received, Schemas};
 use crate::config::{self, Config, Loaded, Policies};
 use crate::core::event::Millis;
 use crate::core::policy::{Action, CategoryRule};
-use crate::kafka::{Connection, Follower, From, at_time};
 use crate::ops::Exit;
 use crate::registry::{Registry, RegistryError};
 use crate::report::{self, Changes, Collector, FileError, Report, Settings};
@@ -25,9 +24,6 @@ use crate::report::{self, Changes, Collector, FileError, Report, Settings};
 /// A day and an hour in milliseconds.
 const DAY: Millis = 86_400_000;
 const HOUR: Millis = 3_600_000;
-/// The greatest difference between the clocks of brokers and producers, in milliseconds. Decisions are found by the time at
-/// which they were written, which is later than their round time.
-const MAX_CLOCK_SKEW: Millis = 600_000;
 
 #[derive(Args)]
 pub struct ReportArgs {
@@ -196,7 +192,9 @@ fn of_topics(config: &Config, policies: Policies, settings: Settings) -> Result<
         Registry::from_config(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
     let schemas = registry.as_ref().map(|registry| registry.waiting(&|| false));
     let schemas = schemas.as_ref().map(|schemas| schemas as &dyn Schemas);
-    let begin = beginning(config, &connection, settings.before().or(settings.since))?;
+    let since = settings.before().or(settings.since);
+    let begin = report::beginning(&connection, &config.topics.decisions, since, ANSWER_TIMEOUT)
+        .map_err(|error| Failure::of(&connection, error))?;
     let mut collector = Collector::new(policies, settings);
     scan(&connection, &config.topics.rounds, &mut |record| {
         match record.payload.as_deref().map(codec::decode_record) {
@@ -223,19 +221,4 @@ fn of_topics(config: &Config, policies: Policies, settings: Settings) -> Result<
         Ok(())
     })?;
     Ok(collector.finish())
-}
-
-/// The positions of the first decisions that can be of the period.
-fn beginning(config: &Config, connection: &Connection, since: Option<Millis>) -> Result<From, Failure> {
-    let Some(since) = since else { return Ok(From::Beginning) };
-    let unavailable = |error| Failure::of(connection, error);
-    let topic = &config.topics.decisions;
-    let since = since.saturating_sub(MAX_CLOCK_SKEW).max(0);
-    let mut begins = at_time(connection, topic, since, ANSWER_TIMEOUT).map_err(unavailable)?;
-    // Partitions without such a record are read from their end.
-    let all = Follower::open(connection, topic, &From::Beginning, ANSWER_TIMEOUT).map_err(unavailable)?;
-    for (partition, end) in all.ends() {
-        begins.entry(partition).or_insert(end);
-    }
-    Ok(From::Offsets(begins))
 }

@@ -3,16 +3,15 @@
 use super::figures::{Counts, Figure, Figures};
 use crate::core::decision::Decision;
 use crate::core::estimate::{Accumulator, Estimate, Estimates, Method, Observed, Review};
-use crate::core::policy::{Action, Policy};
+use crate::core::policy::Action;
 
 /// Returns a decision as the estimators read it. It counts as flagged if its action is not to allow.
-pub(super) fn observed(decision: &Decision, flagged_by: &Policy, review: Review) -> Observed {
+pub(super) fn observed(decision: &Decision, review: Review) -> Observed {
     let flagged = decision.action != Action::Allow;
     let probability = decision.probability;
     // With p on the other side of the threshold, something else decided: a category, or too few experts.
     let by_threshold = probability.is_some_and(|p| (p >= decision.threshold) == flagged);
-    let fixed = !by_threshold || flagged_by.flagged == Action::Allow;
-    Observed { probability, flagged, fixed, inclusion: decision.review_probability, review }
+    Observed { probability, flagged, fixed: !by_threshold, inclusion: decision.review_probability, review }
 }
 
 /// Returns `true` if a decision was sent to review with a known probability.

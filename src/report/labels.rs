@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::core::event::Millis;
 use crate::core::label::{self, Label, Mapping, Source};
 use crate::core::ledger::{Edit, EditAction, LabelRecord, LabelStatus, Record, RoundId};
 use crate::core::ledger_state::{LedgerError, LedgerState, Rounds, Row};
@@ -49,6 +50,18 @@ impl Labels {
     pub(super) fn erases(&self, tenant: u64, subject: u64, keys: &Keys) -> bool {
         let has = |tenant| self.erased.contains(&(tenant, subject));
         !self.erased.is_empty() && (has(tenant) || has(keys.name("")))
+    }
+
+    /// Forgets the labels that were received before `time`.
+    pub(super) fn forget(&mut self, time: Millis) {
+        let mut kept = LedgerState::new();
+        for record in self.ledger.records() {
+            let is_old = matches!(&record, Record::Label(label) if label.received < time);
+            if !is_old {
+                kept.apply(&record, &mut Vec::new()).expect("the record comes from a ledger");
+            }
+        }
+        self.ledger = kept;
     }
 
     /// The answer for one round.

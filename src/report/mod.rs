@@ -14,8 +14,10 @@ mod headline;
 mod keys;
 mod labels;
 mod page;
+mod positions;
 mod preview;
 mod tally;
+mod watch;
 
 pub use collect::{Collector, Settings};
 pub use figures::{
@@ -26,4 +28,6 @@ pub use files::{FileError, add_decisions, add_labels};
 pub use groups::Dimension;
 pub use headline::{Headline, Headlines};
 pub use page::page;
+pub use positions::beginning;
 pub use preview::Changes;
+pub use watch::Watch;

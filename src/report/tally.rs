@@ -135,7 +135,7 @@ impl PolicyTally {
         let groups = self.groups.of(decision, &self.policy);
         let thresholds = &self.thresholds;
         self.unrequested.resize_with(self.groups.names().len(), || Accumulator::new(thresholds));
-        let observed = observed(decision, &self.policy, Review::NotRequested);
+        let observed = observed(decision, Review::NotRequested);
         let preview_flagged = match &mut self.preview {
             Some(preview) => preview.add(decision, &self.policy),
             None => observed.flagged,

@@ -103,6 +103,12 @@ impl Collector {
         self.decisions
     }
 
+    /// The number of decisions that are kept: those that were requested. The others are summed.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.tallies.values().map(PolicyTally::kept).sum()
+    }
+
     /// Adds a decision.
     pub fn add_decision(&mut self, decision: &Decision) {
         let settings = &self.settings;

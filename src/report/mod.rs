@@ -17,6 +17,8 @@ mod page;
 mod positions;
 mod preview;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use collect::{Collector, Settings};

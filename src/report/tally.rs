@@ -111,6 +111,11 @@ impl PolicyTally {
         &self.policy
     }
 
+    /// The number of requests, which are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.requested.len()
+    }
+
     /// The number of votes that were not counted, because there are too many experts.
     pub(super) fn refused_votes(&self) -> u64 {
         self.experts.refused

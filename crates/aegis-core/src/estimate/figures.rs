@@ -1,7 +1,10 @@
 //! The figures that the estimates consist of.
 
+use super::interval::{Part, ratio};
+use super::total::Set;
+
 /// The range of a figure over all possible answers to the requests that have no label.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Bounds {
     /// The least value.
     pub low: f64,
@@ -26,6 +29,25 @@ pub struct Estimate {
     /// The estimate if all requests without a label had the answers that move it most in either direction. Equal to
     /// `value` if all requests are answered.
     pub unanswered: Bounds,
+}
+
+impl Estimate {
+    fn new(part: Part, labels: u64, unanswered: Bounds) -> Self {
+        let value = part.value.clamp(0.0, 1.0);
+        let (low, high) = (part.value - part.below, part.value + part.above);
+        let effective =
+            if part.variance > 0.0 { value * (1.0 - value) / part.variance } else { f64::INFINITY };
+        let unanswered =
+            Bounds { low: unanswered.low.clamp(0.0, value), high: unanswered.high.clamp(value, 1.0) };
+        Self {
+            value,
+            low: low.clamp(0.0, value),
+            high: high.clamp(value, 1.0),
+            labels,
+            effective,
+            unanswered,
+        }
+    }
 }
 
 /// The estimates for a group of decisions at one threshold.
@@ -55,6 +77,48 @@ pub struct Estimates {
 }
 
 impl Estimates {
+    /// The estimates from those of the flagged decisions and of the others.
+    pub(super) fn new(flagged: &Set, passed: &Set) -> Self {
+        let (found, missed) = (flagged.unsafe_events, passed.unsafe_events);
+        let (caught, through) = (flagged.decisions as f64, passed.decisions as f64);
+        let (false_alarms, cleared) = (Part::exact(caught).minus(found), Part::exact(through).minus(missed));
+        let all = caught + through;
+        let labels = flagged.labels + passed.labels;
+        let (f, m) = (flagged.unanswered, passed.unanswered);
+        let estimate = |part: Option<Part>, labels: u64, low: f64, high: f64| {
+            part.filter(|_| labels > 0).map(|part| Estimate::new(part, labels, Bounds { low, high }))
+        };
+        // A share of the two parts that is certain if one of them is 0, whatever the other.
+        let over = |a: f64, b: f64| if a + b > 0.0 { a / (a + b) } else { 0.0 };
+        Self {
+            decisions: flagged.decisions + passed.decisions,
+            flagged: flagged.decisions,
+            requests: flagged.requests + passed.requests,
+            labels,
+            uncovered: flagged.uncovered + passed.uncovered,
+            prevalence: estimate(
+                Some(found.plus(missed).per(all)),
+                labels,
+                (f.low + m.low) / all,
+                (f.high + m.high) / all,
+            ),
+            precision: estimate(Some(found.per(caught)), flagged.labels, f.low / caught, f.high / caught),
+            recall: estimate(ratio(found, missed), labels, over(f.low, m.high), over(f.high, m.low)),
+            false_positive_rate: estimate(
+                ratio(false_alarms, cleared),
+                labels,
+                over(caught - f.high, through - m.low),
+                over(caught - f.low, through - m.high),
+            ),
+            error_rate: estimate(
+                Some(false_alarms.plus(missed).per(all)),
+                labels,
+                (caught - f.high + m.low) / all,
+                (caught - f.low + m.high) / all,
+            ),
+        }
+    }
+
     /// The share of requests that have a label; `None` if there are no requests. Unanswered requests are not missing at
     /// random: report this with [`Estimate::unanswered`].
     #[must_use]

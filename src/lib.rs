@@ -39,6 +39,7 @@ pub mod ops;
 pub mod panics;
 pub mod registry;
 pub mod replay;
+pub mod report;
 pub mod rows;
 pub mod score;
 pub mod store;

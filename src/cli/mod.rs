@@ -14,6 +14,7 @@ mod print;
 mod reload;
 mod replay;
 mod review;
+mod report;
 mod run;
 mod scan;
 mod score;
@@ -62,6 +63,8 @@ enum Command {
     Demo(DemoArgs),
     /// Folds label streams offline, to the same state hash as the live learner
     Replay(Box<ReplayArgs>),
+    /// Estimates how much is unsafe and how much of it is caught, and previews another policy
+    Report(Box<report::ReportArgs>),
     /// Checks the topics on the brokers, and creates missing ones
     Topics(topics::TopicsArgs),
     /// Lists the experts, or asks them about a text
@@ -187,6 +190,7 @@ pub fn main() -> ExitCode {
             crate::demo::run(&args).map_err(|error| Failure::new(error.exit(), error)).map(|()| Exit::Success)
         }
         Command::Replay(args) => replay::replay(&args),
+        Command::Report(args) => report::report(&args),
         Command::Topics(args) => topics::topics(&args),
         Command::Experts(args) => experts::experts(&args),
         Command::Evaluate(args) => evaluate::evaluate(&args),

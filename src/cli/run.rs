@@ -16,6 +16,7 @@ use crate::kafka::{Connection, Delivery, check_auth};
 use crate::learn::Learn;
 use crate::ops::{Exit, Hangup, Health, Server, Shutdown, descriptors, health, metrics, telemetry, traces};
 use crate::panics;
+use crate::report;
 use crate::score::{PanelHandle, Score};
 
 /// Returns the settings of the panel.
@@ -168,7 +169,8 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     }
     check_traces(&config)?;
     let connection = connect(&config, &shutdown)?;
-    let roles = Roles { config, policies, connection, health, shutdown };
+    let headlines = report::Headlines::default();
+    let roles = Roles { config, policies, connection, health, shutdown, headlines };
     let mut supervisor = Supervisor::new(roles.shutdown.clone(), roles.health.clone());
     let experts = if role == Role::Learn { None } else { Some(roles.start_score(&mut supervisor, args)?) };
     if role != Role::Score {
@@ -219,6 +221,8 @@ struct Roles {
     connection: Connection,
     health: Health,
     shutdown: Shutdown,
+    /// The newest figures of the learning role's watch.
+    headlines: report::Headlines,
 }
 
 impl Roles {
@@ -260,6 +264,14 @@ impl Roles {
             shutdown: self.shutdown.clone(),
             progress: Arc::default(),
         };
+        let watch = report::Watch {
+            config: Arc::clone(config),
+            policies: self.policies.clone(),
+            connection: self.connection.clone(),
+            shutdown: self.shutdown.clone(),
+            headlines: self.headlines.clone(),
+        };
+        supervisor.helper("report", || watch.run())?;
         supervisor.role("learn", || learn.run().map_err(anyhow::Error::from))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use apache_avro::types::Value;
 use serde::{Deserialize, Serialize};
 
 use super::confluent::Received;
@@ -338,6 +339,14 @@ pub fn decisions_read() -> u64 {
 /// Returns a [`DecodeError`] if `payload` is not a decision.
 pub fn decode_decision(payload: &[u8]) -> Result<Decision, DecodeError> {
     Received::plain(payload).decision()
+}
+
+/// Reads a decision of an Avro container file.
+///
+/// # Errors
+/// Returns a [`DecodeError`] if `value` is not a decision.
+pub fn decode_decision_value(value: Value) -> Result<Decision, DecodeError> {
+    decision(kinds().decision.decode_value(value)?)
 }
 
 impl Received<'_> {

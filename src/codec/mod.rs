@@ -33,7 +33,7 @@ mod writer_schema;
 
 pub use confluent::{MAX_SCHEMA, Received, SCHEMA_ID_HEADER, SchemaId, Schemas, Writer};
 pub use container::{CONTAINER_MAGIC, Container, ContainerError};
-pub use decision::{decisions_read, decode_decision, encode_decision};
+pub use decision::{decisions_read, decode_decision, decode_decision_value, encode_decision};
 pub use error::{DecodeError, EncodeError};
 pub use event::{decode_event, encode_event};
 pub use fields::{

@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 use apache_avro::Schema;
 use apache_avro::rabin::Rabin;
 use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::types::Value;
 use apache_avro::util::max_allocation_bytes;
 use apache_avro::writer::datum::GenericDatumWriter;
 use serde::Serialize;
@@ -18,6 +19,7 @@ use serde::de::DeserializeOwned;
 use super::confluent::{NUMBER, Received, Resolved, convert, resolve};
 use super::error::{DecodeError, EncodeError};
 use super::ledger_datum::Layout;
+use super::writer_schema::fit;
 use super::{
     Encoding, MAX_DECISION, MAX_EVENT, MAX_LABEL, MAX_PREDICTOR, MAX_RECORD, MAX_REVIEW, datum_writer, json,
 };
@@ -213,6 +215,15 @@ impl Kind {
             Content::Datum(datum) => self.datum(&datum),
             Content::Json(text) => json::parse(text),
         }
+    }
+
+    /// Reads a record of a container file.
+    pub(super) fn decode_value<T: DeserializeOwned>(&self, value: Value) -> Result<T, DecodeError> {
+        let misfit = DecodeError::Malformed { why: "does not fit its schema" };
+        let value = fit(value, self.schema)?.resolve(self.schema).map_err(|_| misfit.clone())?;
+        let mut bytes = Vec::new();
+        self.writer.write_value_ref(&mut bytes, &value).map_err(|_| misfit)?;
+        self.datum(&bytes)
     }
 
     /// The datum of a record in the single-object encoding with its layout, if its schema is an earlier one.

@@ -12,6 +12,7 @@ mod overlay;
 mod policies;
 mod records;
 mod registry;
+mod report;
 mod roles;
 mod shown;
 mod topics;
@@ -33,6 +34,7 @@ pub use load::{Loaded, configuration, load, untuned};
 pub use machine::Provider;
 pub use policies::{Policies, PolicyError};
 pub use registry::{Registry, Secret, Subjects};
+pub use report::Report;
 pub use roles::{Encoding, Learn, Score, Tombstones};
 pub use shown::{Origin, Shown, shown};
 pub use topics::{Topics, topic_specs};
@@ -97,6 +99,8 @@ pub struct Config {
     pub score: Score,
     /// The learning role.
     pub learn: Learn,
+    /// The figures and alarms that the learning role keeps.
+    pub report: Report,
     /// The schema registry.
     pub registry: Registry,
     /// Metrics and health.

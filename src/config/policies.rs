@@ -69,13 +69,19 @@ pub struct Policies {
     pub policies: BTreeMap<String, Policy>,
     /// The taxonomy. Empty if the file has none.
     pub taxonomy: Vec<Category>,
+    /// The least recall that a policy aims at, for the policies that state one.
+    pub recall_targets: BTreeMap<String, f64>,
 }
 
 impl Default for Policies {
     /// Returns one policy named `default`, with every default.
     fn default() -> Self {
         let policy = Written::default().policy("default").expect("the defaults are valid");
-        Self { policies: BTreeMap::from([(policy.name.clone(), policy)]), taxonomy: Vec::new() }
+        Self {
+            policies: BTreeMap::from([(policy.name.clone(), policy)]),
+            taxonomy: Vec::new(),
+            recall_targets: BTreeMap::new(),
+        }
     }
 }
 
@@ -119,6 +125,8 @@ struct Written {
     /// The review requests an hour above which those near the threshold are drawn with a lower probability. 0 for no limit.
     /// Audits and requests for certain reasons are never drawn less often.
     review_budget: u32,
+    /// The least recall that you aim at, from 0 to 1, for the alert `AegisRecall`. 0 for none.
+    recall_target: f64,
     /// The action on events with nothing to judge, such as a tool call or an image without text: `allow`, `block` or
     /// `review`. A review request is sent only for `review`.
     nothing_to_judge: String,
@@ -225,6 +233,7 @@ impl Default for Written {
             review_slope: 0.0,
             audit_rate: AuditRate::Flat(AUDIT_RATE),
             review_budget: 0,
+            recall_target: 0.0,
             nothing_to_judge: "allow".into(),
             features: true,
             sheds: true,
@@ -263,6 +272,7 @@ fn cost(field: &'static str, given: f64) -> Result<f64, Wrong> {
 impl Written {
     fn policy(self, name: &str) -> Result<Policy, Wrong> {
         let action = |field, given: &str| one_of(field, given, &Action::ALL, Action::word);
+        share("recall_target", self.recall_target)?;
         let mut categories = BTreeMap::new();
         for (slug, rule) in self.categories {
             let threshold = share("categories.threshold", rule.threshold)?;
@@ -329,17 +339,21 @@ impl Policies {
             .map_err(|reason| PolicyError::Read { path: path.into(), reason })?;
         let file: File = toml::from_str(&text)
             .map_err(|error| PolicyError::Toml { path: path.into(), reason: overlay::explain(&error) })?;
-        let mut policies = BTreeMap::new();
+        let (mut policies, mut recall_targets) = (BTreeMap::new(), BTreeMap::new());
         for (name, written) in file.policies {
+            let target = written.recall_target;
             let policy = written.policy(&name).map_err(|(field, reason)| PolicyError::Value {
                 path: path.into(),
                 policy: name.clone(),
                 field,
                 reason,
             })?;
+            if target > 0.0 {
+                recall_targets.insert(name.clone(), target);
+            }
             policies.insert(name, policy);
         }
-        Ok(Self { policies, taxonomy: file.taxonomy })
+        Ok(Self { policies, taxonomy: file.taxonomy, recall_targets })
     }
 
     /// Returns the policy of that name.

@@ -22,6 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("dead_letter", &["core", "kafka"]),
     ("rows", &["codec", "panics"]),
     ("replay", &["core", "charts", "codec", "experts", "rows"]),
+    ("report", &["core", "charts", "codec", "config", "kafka", "ops", "registry", "replay", "rows"]),
     (
         "score",
         &["core", "crash", "panics", "codec", "experts", "kafka", "ops", "config", "dead_letter", "registry"],
@@ -35,6 +36,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "cli",
         &[
             "core",
+            "charts",
             "panics",
             "codec",
             "experts",
@@ -43,6 +45,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "ops",
             "config",
             "replay",
+            "report",
             "rows",
             "score",
             "learn",

@@ -18,6 +18,7 @@ pub mod ledger_state;
 pub mod math;
 pub mod policy;
 pub mod predictor;
+pub mod preview;
 pub mod review;
 mod ruling;
 pub mod sampling;

@@ -263,6 +263,35 @@ metrics! {
             "1 if this process is the active learner, 0 on standby.",
             "the sum over all processes not being 1 for a minute";
     }
+    "Report" {
+        REPORT_CURRENT: Gauge<0> = Kind::Gauge, "aegis_report_current", "boolean", [],
+            "1 if the figures of this section are kept up to date, 0 before the first and after an error.",
+            "0 for half an hour";
+        REPORT_FAILURES: Counter<1> = Kind::Counter, "aegis_report_failures_total", "errors", ["reason"],
+            "Errors after which the figures were computed again from the topics. Learning goes on meanwhile.",
+            "any increase";
+        REPORT_ESTIMATE: Gauge<3> = Kind::Gauge, "aegis_report_estimate", "ratio", ["policy", "figure", "bound"],
+            "Estimates over `report.window_days` (`prevalence`, `precision`, `recall`, `false_positive_rate`, `error_rate`): the `value`, and the `low` and `high` end of its 95 % interval. NaN without a label.",
+            "`high` of `recall` below `aegis_report_recall_target`";
+        REPORT_RECALL_TARGET: Gauge<1> = Kind::Gauge, "aegis_report_recall_target", "ratio", ["policy"],
+            "`recall_target` of the policy; 0 if it has none.",
+            "";
+        REPORT_DECISIONS: Gauge<1> = Kind::Gauge, "aegis_report_decisions", "decisions", ["policy"],
+            "Decisions behind the estimates.",
+            "";
+        REPORT_REQUESTS: Gauge<1> = Kind::Gauge, "aegis_report_requests", "requests", ["policy"],
+            "Review requests among them.",
+            "";
+        REPORT_LABELS: Gauge<1> = Kind::Gauge, "aegis_report_labels", "labels", ["policy"],
+            "Requests among these that a review answered. Their share is the response rate.",
+            "less than a tenth of the requests of a week ago";
+        REPORT_ALARM: Gauge<2> = Kind::Gauge, "aegis_report_alarm", "boolean", ["policy", "watched"],
+            "1 for a day after the mean of a watched value has changed: `block_rate`, `mean_p`, `disagreement` of the panel, or `expert_error` on audited events.",
+            "1";
+        REPORT_ALARMS: Counter<3> = Kind::Counter, "aegis_report_alarms_total", "alarms", ["policy", "watched", "expert"],
+            "Changes of the mean of a watched value; the expert is empty for values of the ensemble.",
+            "";
+    }
     "Store" {
         LEDGER_OFFSET: Gauge<0> = Kind::Gauge, "aegis_ledger_offset", "messages", [],
             "Offset of the ledger topic up to which the state is built.",

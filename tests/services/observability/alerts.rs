@@ -7,7 +7,7 @@ use super::prometheus::test_rules;
 use super::root;
 
 /// A counter that appears with its first increment fires at once, a single lost offset is assumed to be a transaction's
-/// marker, and a refused predictor fires after a minute.
+/// marker, a refused predictor fires after a minute, and recall fires if even its upper bound is below the target.
 #[test]
 fn the_first_loss_fires() {
     let folder = tempfile::tempdir().unwrap();
@@ -19,6 +19,10 @@ fn the_first_loss_fires() {
         let labels = format!("topic=\"events\",partition=\"{partition}\",instance=\"a\"");
         series("aegis_records_lost_total", &labels, values)
     };
+    let recall = |policy: &str, bound: &str, values: &str| {
+        let labels = format!("policy=\"{policy}\",figure=\"recall\",bound=\"{bound}\",instance=\"a\"");
+        series("aegis_report_estimate", &labels, values)
+    };
     // The input begins after eight samples, at two minutes.
     let input = [
         lost(0, "_x8 7x20"),
@@ -28,6 +32,13 @@ fn the_first_loss_fires() {
         series("aegis_decisions_skipped_total", "reason=\"Deleted\",instance=\"a\"", "0x28"),
         series("aegis_predictor_current", "policy=\"house\",instance=\"a\"", "1x8 0x20"),
         series("aegis_predictor_current", "policy=\"other\",instance=\"a\"", "1x28"),
+        series("aegis_report_recall_target", "policy=\"house\",instance=\"a\"", "0.9x100"),
+        series("aegis_report_recall_target", "policy=\"other\",instance=\"a\"", "0x100"),
+        recall("house", "high", "0.8x100"),
+        recall("other", "high", "0.1x100"),
+        series("aegis_report_alarm", "policy=\"house\",watched=\"mean_p\",instance=\"a\"", "0x8 1x20"),
+        series("aegis_report_current", "instance=\"a\"", "0x200"),
+        series("aegis_report_current", "instance=\"b\"", "1x20 0x180"),
     ]
     .concat();
     let page = "docs/runbook.md#";
@@ -63,6 +74,27 @@ fn the_first_loss_fires() {
             "AegisPredictorRejected",
             "severity: ticket, policy: house",
             "A scorer cannot use the newest predictor of house",
+        ),
+        alert("14m45s", "AegisRecall", "", ""),
+        alert(
+            "16m",
+            "AegisRecall",
+            "severity: ticket, policy: house",
+            "house catches at most 80% of what is unsafe, less than its target",
+        ),
+        alert("1m", "AegisDrift", "", ""),
+        alert(
+            "3m",
+            "AegisDrift",
+            "severity: ticket, policy: house, watched: mean_p",
+            "The mean_p of house has changed within the last day",
+        ),
+        alert("30m", "AegisReportStalled", "", ""),
+        alert(
+            "36m",
+            "AegisReportStalled",
+            "severity: ticket",
+            "No learner keeps the estimates of recall and precision up to date",
         ),
     ]
     .concat();

@@ -18,6 +18,8 @@ pub const UNPROVOKED: &[(&str, &str)] = &[
     ("aegis_records_lost_total", "nothing is deleted here: tests/faults/learner/retention.rs"),
     ("aegis_decisions_skipped_total", "every decision can be read here: tests/faults/learner/retention.rs"),
     ("aegis_spans_total", "nothing is traced here: tests/services/traces"),
+    ("aegis_report_failures_total", "the watch never fails here: src/report/watch/tests.rs"),
+    ("aegis_report_alarms_total", "nothing changes here: src/report/watch/tests.rs"),
 ];
 
 /// Metrics that may be absent, with the reason.
@@ -42,6 +44,9 @@ const MEMBERS: &[&str] = &[
 /// The values that labels may have besides configured names. None of them comes from a record.
 const WORDS: &[(&str, &[&str])] = &[
     ("action", &["allow", "block", "review"]),
+    ("bound", &["value", "low", "high"]),
+    ("figure", &["prevalence", "precision", "recall", "false_positive_rate", "error_rate"]),
+    ("watched", &["block_rate", "mean_p", "disagreement", "expert_error"]),
     ("by", &["ensemble", "majority"]),
     ("kind", &["corrects", "retracts", "tag_characters"]),
     ("role", &["score", "learn"]),

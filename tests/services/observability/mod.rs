@@ -94,7 +94,7 @@ fn start(folder: &Path) -> (String, Vec<Process>) {
     let address = format!("127.0.0.1:{}", free_port());
     let config = format!(
         "[kafka]\nbrokers = \"{}\"\n[experts]\nfolder = \"experts\"\n[score]\nmember = \"1\"\n[learn]\n\
-         store = \"store\"\n[http]\nlisten = \"{address}\"\n",
+         store = \"store\"\n[report]\ninterval_ms = 1000\n[http]\nlisten = \"{address}\"\n",
         kafka().bootstrap()
     );
     fs::write(folder.join("aegis.toml"), config).unwrap();

@@ -7,6 +7,7 @@
 //!
 //! * Around a running process: [`cli`] has the commands, [`config`] the settings, [`ops`] metrics, health, traces and
 //!   shutdown, [`registry`] the client of a schema registry, and [`panics`] the handling of panics.
+//! * [`console`] serves the pages on which people see what is decided, and review.
 //! * Commands with a module of their own: [`replay`], [`evaluate`], [`verify`] and [`demo`]. [`charts`] draws for the
 //!   first two.
 //! * Prompts of LLM guards: [`guards`] has the formats of the families, as data.
@@ -24,6 +25,7 @@ pub mod charts;
 pub mod cli;
 pub mod codec;
 pub mod config;
+pub mod console;
 pub mod crash;
 pub mod dead_letter;
 pub mod demo;

@@ -7,7 +7,7 @@
 //!
 //! * Around a running process: [`cli`] has the commands, [`config`] the settings, [`ops`] metrics, health, traces and
 //!   shutdown, [`registry`] the client of a schema registry, and [`panics`] the handling of panics.
-//! * [`console`] serves the pages on which people see what is decided, and review.
+//! * [`console`] serves the pages on which people see what is decided, and review; [`review`] is the queue of requests.
 //! * Commands with a module of their own: [`replay`], [`evaluate`], [`verify`] and [`demo`]. [`charts`] draws for the
 //!   first two.
 //! * Prompts of LLM guards: [`guards`] has the formats of the families, as data.
@@ -39,6 +39,7 @@ pub mod ops;
 pub mod panics;
 pub mod registry;
 pub mod replay;
+pub mod review;
 pub mod rows;
 pub mod score;
 pub mod store;

@@ -26,6 +26,19 @@ pub struct Console {
     pub proxy_secret_file: PathBuf,
     /// If true, the page of reviews shows the texts of messages. No other page ever does.
     pub show_text: bool,
+    /// If true, the page of reviews shows the opinion of the experts only after the reviewer has chosen.
+    pub hide_opinion: bool,
+    /// The number of open review requests in memory. Of a full queue the oldest uncertain ones are dropped first and audits
+    /// last, and all are counted.
+    pub queue_requests: usize,
+    /// The age up to which review requests are read, in days. 0 means all that their topic has.
+    pub queue_days: u32,
+    /// The time for which a request belongs to a reviewer, in milliseconds. Activity extends it.
+    pub claim_ms: u64,
+    /// The share of review requests that two reviewers answer, and a third one if they differ, from 0 to 1.
+    pub second_opinion_rate: f64,
+    /// The share of the requests served to a reviewer whose answer is known from a label of source `gold`, from 0 to 1.
+    pub gold_rate: f64,
     /// The hours before the start that charts begin with.
     pub history_hours: u32,
     /// The addresses of the /metrics of other processes, e.g. `http://learn:9464/metrics`, for the figures that no topic
@@ -44,6 +57,12 @@ impl Default for Console {
             proxy_header: String::new(),
             proxy_secret_file: PathBuf::new(),
             show_text: false,
+            hide_opinion: true,
+            queue_requests: 100_000,
+            queue_days: 0,
+            claim_ms: 600_000,
+            second_opinion_rate: 0.0,
+            gold_rate: 0.0,
             history_hours: 6,
             metrics: Vec::new(),
             proxy_secret: Secret::default(),
@@ -72,11 +91,38 @@ impl Console {
         })
     }
 
+    /// The least time of a claim, in milliseconds: the brokers may take half of it to confirm an answer.
+    pub const MIN_CLAIM_MS: u64 = 60_000;
+
+    /// Checks the settings of reviews.
+    fn check_reviews(&self) -> Result<(), String> {
+        for (key, share) in [("second_opinion_rate", self.second_opinion_rate), ("gold_rate", self.gold_rate)]
+        {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(format!("console.{key} is a share of requests: write a number from 0 to 1"));
+            }
+        }
+        if self.claim_ms < Self::MIN_CLAIM_MS {
+            return Err(format!(
+                "console.claim_ms is {}: write at least {}, because an answer may take half of it to be confirmed",
+                self.claim_ms,
+                Self::MIN_CLAIM_MS
+            ));
+        }
+        if self.queue_requests == 0 {
+            return Err(
+                "console.queue_requests is 0, and no request could be reviewed: write at least 1".into()
+            );
+        }
+        Ok(())
+    }
+
     /// Checks the constraints that the types do not express.
     ///
     /// # Errors
     /// Returns a message if a setting contradicts another.
     pub fn check(&self) -> Result<(), String> {
+        self.check_reviews()?;
         let address = self.address()?.unwrap_or(Self::DEFAULT_LISTEN);
         if !address.ip().is_loopback() && self.credentials.as_os_str().is_empty() {
             return Err(format!(
@@ -139,5 +185,9 @@ mod tests {
         assert_eq!(check("0.0.0.0:1", "users", "x-user", "secret"), Ok(()));
         assert_eq!(check("", "users", "x-user", ""), Ok(()));
         assert!(Console { history_hours: 0, ..Console::default() }.check().is_err());
+        assert!(Console { gold_rate: 1.5, ..Console::default() }.check().is_err());
+        assert!(Console { second_opinion_rate: f64::NAN, ..Console::default() }.check().is_err());
+        assert!(Console { claim_ms: 1_000, ..Console::default() }.check().is_err());
+        assert!(Console { queue_requests: 0, ..Console::default() }.check().is_err());
     }
 }

@@ -64,13 +64,16 @@ pub struct Policies {
     pub policies: BTreeMap<String, Policy>,
     /// The taxonomy. Empty if the file has none.
     pub taxonomy: Vec<Category>,
+    /// The notes for reviewers, by policy. A policy without one has no entry.
+    pub reviewer_notes: BTreeMap<String, String>,
 }
 
 impl Default for Policies {
     /// Returns one policy named `default`, with every default.
     fn default() -> Self {
         let policy = Written::default().policy("default").expect("the defaults are valid");
-        Self { policies: BTreeMap::from([(policy.name.clone(), policy)]), taxonomy: Vec::new() }
+        let policies = BTreeMap::from([(policy.name.clone(), policy)]);
+        Self { policies, taxonomy: Vec::new(), reviewer_notes: BTreeMap::new() }
     }
 }
 
@@ -119,6 +122,9 @@ struct Written {
     needs_caution: f64,
     /// The label sources that the learner learns from: `review`, `report`, `appeal`, `gold`.
     teaches: Vec<String>,
+    /// A note that reviewers of this policy see beside every conversation. It changes no decision, and can be changed
+    /// without another version.
+    reviewer_note: String,
     /// Rules for single categories, by slug. The strictest rule that applies determines the action.
     categories: BTreeMap<String, Rule>,
 }
@@ -171,6 +177,7 @@ impl Default for Written {
             cheap: Vec::new(),
             needs_caution: 1.0,
             teaches: vec!["review".into(), "gold".into()],
+            reviewer_note: String::new(),
             categories: BTreeMap::new(),
         }
     }
@@ -264,8 +271,12 @@ impl Policies {
             .map_err(|reason| PolicyError::Read { path: path.into(), reason })?;
         let file: File = toml::from_str(&text)
             .map_err(|error| PolicyError::Toml { path: path.into(), reason: overlay::explain(&error) })?;
-        let mut policies = BTreeMap::new();
-        for (name, written) in file.policies {
+        let (mut policies, mut reviewer_notes) = (BTreeMap::new(), BTreeMap::new());
+        for (name, mut written) in file.policies {
+            let note = std::mem::take(&mut written.reviewer_note);
+            if !note.is_empty() {
+                reviewer_notes.insert(name.clone(), note);
+            }
             let policy = written.policy(&name).map_err(|(field, reason)| PolicyError::Value {
                 path: path.into(),
                 policy: name.clone(),
@@ -274,7 +285,7 @@ impl Policies {
             })?;
             policies.insert(name, policy);
         }
-        Ok(Self { policies, taxonomy: file.taxonomy })
+        Ok(Self { policies, taxonomy: file.taxonomy, reviewer_notes })
     }
 
     /// Returns the policy of that name.

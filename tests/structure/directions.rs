@@ -27,7 +27,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &["core", "crash", "panics", "codec", "experts", "kafka", "ops", "config", "dead_letter", "registry"],
     ),
     ("learn", &["core", "crash", "codec", "kafka", "store", "ops", "config", "dead_letter", "registry"]),
-    ("console", &["core", "codec", "kafka", "ops", "config", "dead_letter", "registry", "http", "panics"]),
+    ("review", &["core", "codec", "kafka", "ops", "config", "registry", "panics"]),
+    (
+        "console",
+        &["core", "codec", "kafka", "ops", "config", "dead_letter", "registry", "http", "panics", "review"],
+    ),
     ("evaluate", &["core", "charts", "codec", "experts", "replay", "rows", "ops"]),
     ("verify", &["core", "codec", "kafka", "config", "dead_letter", "registry"]),
     ("demo", &["core", "codec", "experts", "kafka", "store", "ops", "config", "replay", "score", "learn"]),

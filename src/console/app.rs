@@ -6,6 +6,7 @@ use super::access::Access;
 use super::feed::Feed;
 use crate::config::{Config, Live};
 use crate::kafka::Connection;
+use crate::review::Reviews;
 
 /// The state of the console.
 pub struct App {
@@ -19,4 +20,6 @@ pub struct App {
     pub access: Access,
     /// What the topics have said.
     pub feed: Arc<Feed>,
+    /// The review queue.
+    pub reviews: Arc<Reviews>,
 }

@@ -11,6 +11,8 @@ mod app;
 mod feed;
 mod live;
 mod pages;
+mod review;
+mod review_text;
 mod server;
 
 pub use access::{Role, Session};

@@ -19,6 +19,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/experts", HTML, include_str!("assets/experts.html")),
     ("/decisions", HTML, include_str!("assets/decisions.html")),
     ("/dead-letters", HTML, include_str!("assets/dead-letters.html")),
+    ("/review", HTML, include_str!("assets/review.html")),
     ("/login", HTML, include_str!("assets/login.html")),
     ("/assets/console.css", STYLE, include_str!("assets/console.css")),
     ("/assets/shell.js", SCRIPT, include_str!("assets/shell.js")),
@@ -27,6 +28,8 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/assets/experts.js", SCRIPT, include_str!("assets/experts.js")),
     ("/assets/decisions.js", SCRIPT, include_str!("assets/decisions.js")),
     ("/assets/dead-letters.js", SCRIPT, include_str!("assets/dead-letters.js")),
+    ("/assets/review.js", SCRIPT, include_str!("assets/review.js")),
+    ("/assets/review.css", STYLE, include_str!("assets/review.css")),
     ("/assets/login.js", SCRIPT, include_str!("assets/login.js")),
 ];
 

@@ -16,11 +16,12 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use super::access::{self, Access, CredentialsError};
 use super::api::ApiError;
 use super::feed::{self, Feed};
-use super::{App, live, pages};
+use super::{App, live, pages, review};
 use crate::config::{Config, Live};
 use crate::kafka::Connection;
 use crate::ops::http::{Limits, ServeError, Server};
 use crate::registry::RegistryError;
+use crate::review::{Following, ReviewError, Reviews};
 
 /// The number of connections. A browser holds up to six, one of them for events.
 pub const MAX_CONNECTIONS: usize = 64;
@@ -64,6 +65,9 @@ pub enum ConsoleError {
     /// The schema registry cannot be used.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The review queue cannot be started.
+    #[error(transparent)]
+    Review(#[from] ReviewError),
     /// The system refuses a thread.
     #[error("the console cannot follow the topics: {0}")]
     Thread(#[from] std::io::Error),
@@ -74,6 +78,7 @@ pub struct Console {
     // It stops first, so that no request waits for the feed.
     server: Server,
     _feed: feed::Threads,
+    _reviews: Following,
 }
 
 impl Console {
@@ -91,10 +96,11 @@ impl Console {
         let access = Access::open(&config.console)?;
         let feed = Arc::new(Feed::new(&config));
         let threads = feed::Threads::start(&config, &policies, &connection, &feed, metrics)?;
-        let app = Arc::new(App { config, policies, connection, access, feed });
+        let (reviews, following) = Reviews::start(&config, &policies, &connection, access.secret("reviews"))?;
+        let app = Arc::new(App { config, policies, connection, access, feed, reviews });
         let limits = Limits { connections: MAX_CONNECTIONS, idle: IDLE };
         let server = Server::open("the console", address, limits, router(app), std::future::pending())?;
-        Ok(Self { server, _feed: threads })
+        Ok(Self { server, _feed: threads, _reviews: following })
     }
 
     /// Returns the address.
@@ -108,6 +114,7 @@ fn router(app: Arc<App>) -> Router {
     let api = Router::new()
         .merge(access::routes())
         .merge(feed::routes())
+        .merge(review::routes())
         // Further pages register their routes below /api here.
         .route("/api/live", get(live::live))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), access::guard));

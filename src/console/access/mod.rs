@@ -135,6 +135,11 @@ impl Access {
         self.store.is_some()
     }
 
+    /// Returns a secret of this process for one purpose.
+    pub(super) fn secret(&self, purpose: &str) -> [u8; 32] {
+        secrets::keyed(&self.key, purpose, &[])
+    }
+
     /// Returns the CSRF token of a user.
     fn csrf(&self, name: &str) -> String {
         secrets::hex(&secrets::keyed(&self.key, "csrf", name.as_bytes()))

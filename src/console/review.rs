@@ -42,7 +42,7 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/api/review/undo", post(undo))
 }
 
-/// What the page needs before the first request.
+/// Returns what the page needs before the first request.
 async fn overview(State(app): State<Arc<App>>, session: Session) -> Json<Value> {
     let policies = app.policies.now();
     let names = policies.policies.keys().map(|name| {
@@ -107,7 +107,7 @@ fn request(app: &App, served: &Served, open: usize) -> Value {
     })
 }
 
-/// What the experts said, and why people are asked.
+/// Returns the opinion of the experts, and the reasons for the request.
 fn opinion(request: &ReviewRequest) -> Value {
     let categories: Vec<_> = request
         .categories

@@ -512,7 +512,7 @@ impl Queue {
         if let Status::Open { missing } = self.status(id) { missing } else { 0 }
     }
 
-    /// Returns the reason for which nobody can answer the request.
+    /// Returns the reason for which the request cannot be answered by anyone.
     fn closed(&self, id: &RoundId) -> Option<Refusal> {
         match self.status(id) {
             Status::Open { .. } | Status::Gold => None,

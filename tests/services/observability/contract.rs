@@ -18,6 +18,15 @@ pub const UNPROVOKED: &[(&str, &str)] = &[
     ("aegis_records_lost_total", "nothing is deleted here: tests/faults/learner/retention.rs"),
     ("aegis_decisions_skipped_total", "every decision can be read here: tests/faults/learner/retention.rs"),
     ("aegis_spans_total", "nothing is traced here: tests/services/traces"),
+    ("aegis_review_open_requests", "no console runs here: tests/console/review.rs"),
+    ("aegis_review_oldest_age_seconds", "no console runs here"),
+    ("aegis_review_claims", "no console runs here"),
+    ("aegis_review_answered_total", "no console runs here"),
+    ("aegis_review_skipped_total", "no console runs here"),
+    ("aegis_review_claims_expired_total", "no console runs here"),
+    ("aegis_review_expired_total", "no console runs here"),
+    ("aegis_review_dropped_total", "no console runs here"),
+    ("aegis_review_unreadable_total", "no console runs here"),
 ];
 
 /// Metrics that may be absent, with the reason.

@@ -7,6 +7,7 @@
 //!
 //! * Around a running process: [`cli`] has the commands, [`config`] the settings, [`ops`] metrics, health, traces and
 //!   shutdown, [`registry`] the client of a schema registry, and [`panics`] the handling of panics.
+//! * [`console`] serves the pages on which people see what is decided, and review; [`review`] is the queue of requests.
 //! * Commands with a module of their own: [`replay`], [`evaluate`], [`verify`] and [`demo`]. [`charts`] draws for the
 //!   first two.
 //! * [`labels`] moves human labels between files, labelling tools and topics, and measures annotators.
@@ -25,6 +26,7 @@ pub mod charts;
 pub mod cli;
 pub mod codec;
 pub mod config;
+pub mod console;
 pub mod crash;
 pub mod dead_letter;
 pub mod demo;
@@ -40,6 +42,7 @@ pub mod panics;
 pub mod registry;
 pub mod replay;
 pub mod report;
+pub mod review;
 pub mod rows;
 pub mod score;
 pub mod store;

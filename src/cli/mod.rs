@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod console;
 mod dlq;
 mod erase;
 mod evaluate;
@@ -13,8 +14,8 @@ mod panel_reload;
 mod print;
 mod reload;
 mod replay;
-mod review;
 mod report;
+mod review;
 mod run;
 mod scan;
 mod score;
@@ -57,6 +58,8 @@ struct Cli {
 enum Command {
     /// Scores events and learns from labels until it is stopped
     Run(RunArgs),
+    /// Serves the console: pages on which people see what is decided, and review
+    Console(console::ConsoleArgs),
     /// Checks the configuration, the policies and the experts
     Check(check::CheckArgs),
     /// Runs the whole flow on real text, with a labeller that answers late
@@ -185,6 +188,7 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Run(args) => run::run(&args.config, args.role),
+        Command::Console(args) => console::console(&args),
         Command::Check(args) => check::check(&args),
         Command::Demo(args) => {
             crate::demo::run(&args).map_err(|error| Failure::new(error.exit(), error)).map(|()| Exit::Success)

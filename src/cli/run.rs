@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::panel_reload::PanelReloader;
 use super::reload::{Watch, validate_names};
 use super::supervise::Supervisor;
-use super::{ConfigArgs, Failure, Role};
+use super::{ConfigArgs, Failure, Role, console};
 use crate::config::{self, Config, Experts, LogFormat, Policies};
+use crate::console::Console;
 use crate::experts::batcher::Limits;
 use crate::experts::{Panel, PanelConfig, Provider};
 use crate::kafka::{Connection, Delivery, check_auth};
@@ -159,7 +161,7 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
         connections: config.http.max_connections,
         idle: Duration::from_millis(config.http.idle_timeout_ms),
     };
-    let server = Server::start(config.http.listen, limits, health.clone(), handle)
+    let server = Server::start(config.http.listen, limits, health.clone(), handle.clone())
         .map_err(|error| Failure::new(Exit::Unavailable, error))?;
     tracing::info!(address = %server.address(), "health and metrics");
     tracing::info!(limit, "file descriptors");
@@ -169,6 +171,7 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     }
     check_traces(&config)?;
     let connection = connect(&config, &shutdown)?;
+    let console = start_console(&config, &policies, &connection, handle)?;
     let headlines = report::Headlines::default();
     let roles = Roles { config, policies, connection, health, shutdown, headlines };
     let mut supervisor = Supervisor::new(roles.shutdown.clone(), roles.health.clone());
@@ -186,13 +189,30 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     };
     supervisor.helper("policies", || watch.run())?;
     let ended = supervisor.wait();
+    drop(console);
     server.stop();
     ended.map(|()| shutdown.exit())
 }
 
+/// Starts the console if `console.listen` is set.
+fn start_console(
+    config: &Arc<Config>,
+    policies: &config::Live,
+    connection: &Connection,
+    metrics: PrometheusHandle,
+) -> Result<Option<Console>, Failure> {
+    let Some(address) = console::address(config)? else { return Ok(None) };
+    let (config, policies, connection) = (Arc::clone(config), policies.clone(), connection.clone());
+    let console =
+        Console::start(config, policies, connection, address, Some(metrics)).map_err(console::failure)?;
+    tracing::info!(address = %console.address(), "console");
+    Ok(Some(console))
+}
+
 /// Raises the limit on file descriptors. Returns the new limit, or an error if it is too low.
 fn secure_descriptors(config: &Config, brokers: Option<usize>) -> Result<u64, Failure> {
-    descriptors::secure(config.http.max_connections, brokers)
+    let console = if config.console.listen.is_empty() { 0 } else { console::MAX_CONNECTIONS };
+    descriptors::secure(config.http.max_connections + console, brokers)
         .map_err(|error| Failure::new(Exit::Config, error))
 }
 

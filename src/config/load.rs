@@ -118,6 +118,8 @@ fn resolve_paths(config: &mut Config, folder: &Path) {
         &mut config.registry.certificate,
         &mut config.registry.key,
         &mut config.traces.authorities,
+        &mut config.console.credentials,
+        &mut config.console.proxy_secret_file,
         &mut config.policies,
     ] {
         if !file.as_os_str().is_empty() {
@@ -140,6 +142,9 @@ fn read_secrets(config: &mut Config) -> Result<(), ConfigError> {
     if !config.registry.password_file.as_os_str().is_empty() {
         config.registry.password = Secret::new(read_secret(&config.registry.password_file)?);
     }
+    if !config.console.proxy_secret_file.as_os_str().is_empty() {
+        config.console.proxy_secret = Secret::new(read_secret(&config.console.proxy_secret_file)?);
+    }
     for (name, file) in &config.traces.secrets {
         config.traces.headers.insert(name.clone(), Secret::new(read_secret(file)?));
     }
@@ -157,6 +162,7 @@ fn validate(config: &Config) -> Result<(), String> {
     }
     config.event_fields.check()?;
     config.label_fields.check()?;
+    config.console.check()?;
     let is_share = |share: f64| (0.0..=1.0).contains(&share);
     if !is_share(config.traces.sample) {
         return Err("traces.sample is a share of events: write a number from 0 to 1".into());

@@ -4,6 +4,7 @@
 //! Every setting has a default, so an empty file is a valid configuration. An unknown key is an error that names the
 //! nearest known one.
 
+mod console;
 mod document;
 mod live;
 mod load;
@@ -28,6 +29,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::codec::{EventFields, LabelFields, Pointer, Speaker, TimeUnit};
+pub use console::Console;
 pub use document::{document, policies_schema, schema};
 pub use live::{Live, ReloadError, reload};
 pub use load::{Loaded, configuration, load, untuned};
@@ -105,6 +107,8 @@ pub struct Config {
     pub registry: Registry,
     /// Metrics and health.
     pub http: Http,
+    /// The console: pages to see and to review on.
+    pub console: Console,
     /// Spans sent to an OpenTelemetry collector.
     pub traces: Traces,
     /// Log output.

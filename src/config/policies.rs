@@ -71,6 +71,8 @@ pub struct Policies {
     pub taxonomy: Vec<Category>,
     /// The least recall that a policy aims at, for the policies that state one.
     pub recall_targets: BTreeMap<String, f64>,
+    /// The notes for reviewers, by policy. A policy without one has no entry.
+    pub reviewer_notes: BTreeMap<String, String>,
 }
 
 impl Default for Policies {
@@ -81,6 +83,7 @@ impl Default for Policies {
             policies: BTreeMap::from([(policy.name.clone(), policy)]),
             taxonomy: Vec::new(),
             recall_targets: BTreeMap::new(),
+            reviewer_notes: BTreeMap::new(),
         }
     }
 }
@@ -143,6 +146,9 @@ struct Written {
     /// The predictors in use: the newest one (`automatic`), or only one that a person has released with
     /// `aegis weights release` (`manual`).
     release: String,
+    /// A note that reviewers of this policy see beside every conversation. It changes no decision, and can be changed
+    /// without another version.
+    reviewer_note: String,
     /// Rules for single categories, by slug. The strictest rule that applies determines the action.
     categories: BTreeMap<String, Rule>,
 }
@@ -241,6 +247,7 @@ impl Default for Written {
             needs_caution: 1.0,
             teaches: vec!["review".into(), "gold".into()],
             release: Release::default().word().into(),
+            reviewer_note: String::new(),
             categories: BTreeMap::new(),
         }
     }
@@ -340,8 +347,13 @@ impl Policies {
         let file: File = toml::from_str(&text)
             .map_err(|error| PolicyError::Toml { path: path.into(), reason: overlay::explain(&error) })?;
         let (mut policies, mut recall_targets) = (BTreeMap::new(), BTreeMap::new());
-        for (name, written) in file.policies {
+        let mut reviewer_notes = BTreeMap::new();
+        for (name, mut written) in file.policies {
             let target = written.recall_target;
+            let note = std::mem::take(&mut written.reviewer_note);
+            if !note.is_empty() {
+                reviewer_notes.insert(name.clone(), note);
+            }
             let policy = written.policy(&name).map_err(|(field, reason)| PolicyError::Value {
                 path: path.into(),
                 policy: name.clone(),
@@ -353,7 +365,7 @@ impl Policies {
             }
             policies.insert(name, policy);
         }
-        Ok(Self { policies, taxonomy: file.taxonomy, recall_targets })
+        Ok(Self { policies, taxonomy: file.taxonomy, recall_targets, reviewer_notes })
     }
 
     /// Returns the policy of that name.

@@ -5,10 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -17,13 +15,10 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
-use thiserror::Error;
-use tokio::sync::watch;
 
-pub use super::http::Limits;
+use super::descriptors;
+pub use super::http::{Limits, ServeError, Server};
 use super::metrics::{COMMIT_STALLED, CONDITION};
-use super::{descriptors, http};
-use crate::panics;
 
 /// The interval at which histograms are drained, also without a scraper.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -187,30 +182,6 @@ impl Health {
     }
 }
 
-/// Errors of starting the server.
-#[derive(Debug, Error)]
-pub enum HealthError {
-    /// The address is not available.
-    #[error("health and metrics cannot be served on {address}: {source}; choose another address")]
-    Address {
-        /// The configured address.
-        address: SocketAddr,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// The system refuses a thread.
-    #[error("health and metrics cannot be served: {0}")]
-    Thread(#[from] io::Error),
-}
-
-/// The server of health and metrics. It runs until it is stopped or dropped.
-#[derive(Debug)]
-pub struct Server {
-    address: SocketAddr,
-    stop: Option<watch::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
 async fn readyz(
     State((health, _)): State<(Health, PrometheusHandle)>,
     RawQuery(query): RawQuery,
@@ -225,35 +196,19 @@ async fn metrics(State((health, handle)): State<(Health, PrometheusHandle)>) -> 
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render()).into_response()
 }
 
-async fn serve(
-    listener: tokio::net::TcpListener,
-    health: Health,
-    handle: PrometheusHandle,
-    limits: Limits,
-    stop: watch::Receiver<()>,
-) {
-    let router = Router::new()
-        .route("/livez", get(|| async { "alive\n" }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .with_state((health, handle.clone()));
-    let upkeep = async {
-        let (mut ticks, mut reported) = (tokio::time::interval(UPKEEP_INTERVAL), false);
-        loop {
-            ticks.tick().await;
-            handle.run_upkeep();
-            let short = descriptors::gauge();
-            if short && !reported {
-                tracing::warn!(
-                    "more than four fifths of the file descriptors are in use: raise the limit, or find out which connections hold them"
-                );
-            }
-            reported = short;
+/// Drains the histograms, and warns if file descriptors run short.
+async fn upkeep(handle: PrometheusHandle) {
+    let (mut ticks, mut reported) = (tokio::time::interval(UPKEEP_INTERVAL), false);
+    loop {
+        ticks.tick().await;
+        handle.run_upkeep();
+        let short = descriptors::gauge();
+        if short && !reported {
+            tracing::warn!(
+                "more than four fifths of the file descriptors are in use: raise the limit, or find out which connections hold them"
+            );
         }
-    };
-    tokio::select! {
-        () = http::serve(listener, router, limits, stop) => {}
-        () = upkeep => {}
+        reported = short;
     }
 }
 
@@ -267,45 +222,12 @@ impl Server {
         limits: Limits,
         health: Health,
         handle: PrometheusHandle,
-    ) -> Result<Self, HealthError> {
-        let refused = |source| HealthError::Address { address, source };
-        let listener = TcpListener::bind(address).map_err(refused)?;
-        listener.set_nonblocking(true).map_err(refused)?;
-        let bound = listener.local_addr().map_err(refused)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = {
-            let _inside = runtime.enter();
-            tokio::net::TcpListener::from_std(listener)?
-        };
-        let (stop, stopped) = watch::channel(());
-        let thread = std::thread::Builder::new().name("health".to_owned()).spawn(move || {
-            panics::mark_fatal("process");
-            runtime.block_on(serve(listener, health, handle, limits, stopped));
-        })?;
-        Ok(Self { address: bound, stop: Some(stop), thread: Some(thread) })
-    }
-
-    /// Returns the address of the server.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Stops after the responses in flight, and waits until the address is free.
-    pub fn stop(mut self) {
-        self.end();
-    }
-
-    fn end(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // the hook has printed its panic
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.end();
+    ) -> Result<Self, ServeError> {
+        let router = Router::new()
+            .route("/livez", get(|| async { "alive\n" }))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .with_state((health, handle.clone()));
+        Self::open("health and metrics", address, limits, router, upkeep(handle))
     }
 }

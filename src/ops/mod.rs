@@ -3,7 +3,7 @@
 pub mod descriptors;
 pub mod hangup;
 pub mod health;
-mod http;
+pub mod http;
 pub mod metrics;
 pub mod priority;
 pub mod progress;
@@ -13,7 +13,8 @@ pub mod telemetry;
 pub mod traces;
 
 pub use self::hangup::Hangup;
-pub use self::health::{Health, Server};
+pub use self::health::Health;
+pub use self::http::Server;
 pub use self::priority::lower_priority;
 pub use self::progress::Progress;
 pub use self::shutdown::{Exit, Shutdown, StopReason};

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use aegis::ops::health::{Health, HealthError, Limits, Server};
+use aegis::ops::health::{Health, Limits, ServeError, Server};
 use aegis::ops::metrics;
 use metrics_exporter_prometheus::PrometheusHandle;
 
@@ -121,7 +121,7 @@ fn an_address_in_use_is_named() {
     let address = taken.local_addr().expect("its number");
     let error = Server::start(address, Limits::default(), Health::default(), handle())
         .expect_err("two on one address");
-    assert!(matches!(error, HealthError::Address { .. }));
+    assert!(matches!(error, ServeError::Address { .. }));
     assert!(error.to_string().contains(&address.to_string()));
 }
 

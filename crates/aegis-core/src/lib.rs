@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 
-pub mod alarm;
 pub mod agreement;
+pub mod alarm;
 pub mod decision;
 pub mod decisive;
 pub mod draw;

@@ -292,6 +292,35 @@ metrics! {
             "Changes of the mean of a watched value; the expert is empty for values of the ensemble.",
             "";
     }
+    "Reviewing" {
+        REVIEW_OPEN: Gauge<1> = Kind::Gauge, "aegis_review_open_requests", "requests", ["reason"],
+            "Review requests that are open in the console's queue, by their first reason.",
+            "more than reviewers can take";
+        REVIEW_OLDEST_AGE: Gauge<0> = Kind::Gauge, "aegis_review_oldest_age_seconds", "seconds", [],
+            "Age of the oldest open review request; 0 if none is open.",
+            "longer than half of the retention of events, whose texts reviewers need";
+        REVIEW_CLAIMS: Gauge<0> = Kind::Gauge, "aegis_review_claims", "claims", [],
+            "Review requests that a reviewer has at the moment.",
+            "";
+        REVIEW_ANSWERED: Counter<1> = Kind::Counter, "aegis_review_answered_total", "labels", ["verdict"],
+            "Answers given in this console and confirmed by the brokers, by verdict (`safe`, `unsafe`, `needs_caution`).",
+            "";
+        REVIEW_SKIPPED: Counter<0> = Kind::Counter, "aegis_review_skipped_total", "requests", [],
+            "Review requests that a reviewer skipped.",
+            "";
+        REVIEW_CLAIMS_EXPIRED: Counter<0> = Kind::Counter, "aegis_review_claims_expired_total", "claims", [],
+            "Claims that ended because their reviewer was not active.",
+            "";
+        REVIEW_EXPIRED: Counter<0> = Kind::Counter, "aegis_review_expired_total", "requests", [],
+            "Review requests that were closed without an answer, because retention had deleted their text.",
+            "any increase: reviewers are too slow for the retention of events";
+        REVIEW_DROPPED: Counter<1> = Kind::Counter, "aegis_review_dropped_total", "records", ["kind"],
+            "What a full queue has dropped: open audits (`audit`), other open requests (`request`), requests with a reference answer (`gold`), and labels of an event that has more than 64 (`label`).",
+            "any increase of `audit`: estimates miss these answers";
+        REVIEW_UNREADABLE: Counter<1> = Kind::Counter, "aegis_review_unreadable_total", "records", ["topic"],
+            "Records that the console's queue could not read, or whose policy it does not have, by topic (`requests`, `labels`, `ledger`).",
+            "any increase of `requests`";
+    }
     "Store" {
         LEDGER_OFFSET: Gauge<0> = Kind::Gauge, "aegis_ledger_offset", "messages", [],
             "Offset of the ledger topic up to which the state is built.",

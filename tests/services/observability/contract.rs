@@ -20,6 +20,15 @@ pub const UNPROVOKED: &[(&str, &str)] = &[
     ("aegis_spans_total", "nothing is traced here: tests/services/traces"),
     ("aegis_report_failures_total", "the watch never fails here: src/report/watch/tests.rs"),
     ("aegis_report_alarms_total", "nothing changes here: src/report/watch/tests.rs"),
+    ("aegis_review_open_requests", "no console runs here: tests/console/review.rs"),
+    ("aegis_review_oldest_age_seconds", "no console runs here"),
+    ("aegis_review_claims", "no console runs here"),
+    ("aegis_review_answered_total", "no console runs here"),
+    ("aegis_review_skipped_total", "no console runs here"),
+    ("aegis_review_claims_expired_total", "no console runs here"),
+    ("aegis_review_expired_total", "no console runs here"),
+    ("aegis_review_dropped_total", "no console runs here"),
+    ("aegis_review_unreadable_total", "no console runs here"),
 ];
 
 /// Metrics that may be absent, with the reason.

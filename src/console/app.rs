@@ -1,0 +1,25 @@
+//! The state that all handlers share.
+
+use std::sync::Arc;
+
+use super::access::Access;
+use super::feed::Feed;
+use crate::config::{Config, Live};
+use crate::kafka::Connection;
+use crate::review::Reviews;
+
+/// The state of the console.
+pub struct App {
+    /// The settings.
+    pub config: Arc<Config>,
+    /// The policies in force.
+    pub policies: Live,
+    /// The connection to the brokers.
+    pub connection: Connection,
+    /// Users and sessions.
+    pub access: Access,
+    /// What the topics have said.
+    pub feed: Arc<Feed>,
+    /// The review queue.
+    pub reviews: Arc<Reviews>,
+}

@@ -1,0 +1,417 @@
+// The page of reviews. Texts are only ever set as text, stay in this page's memory, and are never part of an address.
+
+import { count, element, fixed, get, plain, session, start } from "/assets/shell.js";
+
+const by = (id) => document.getElementById(id);
+const VERDICTS = { safe: "safe", unsafe: "unsafe", needs_caution: "needs caution" };
+const ACTIVITY_INTERVAL = 30_000;
+// Characters that nobody sees, or that reverse the order of others. Line breaks, tabs and the joiners of scripts and emoji
+// are left as they are.
+const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]/gu;
+const MAX_MARKS = 500;
+
+let page = null; // the policies and settings
+let current = null; // the request: { claim, event, tenant, policy, opinion }
+let shown = null; // the turns on the page: { count, judged, from, turns }
+let busy = false;
+let active = 0;
+const done = { answered: 0, skipped: 0, closed: 0 };
+
+/** An answer of the console that is no success, with its machine-readable reason. */
+class Refused extends Error {
+  constructor(status, reason, message) {
+    super(message);
+    this.status = status;
+    this.reason = reason;
+  }
+}
+
+async function post(path, body) {
+  let response;
+  try {
+    response = await fetch(path, {
+      method: "POST",
+      credentials: "same-origin",
+      cache: "no-store",
+      headers: { "content-type": "application/json", "x-aegis-csrf": session.csrf },
+      body: JSON.stringify(body),
+    });
+  } catch {
+    throw new Refused(0, "console", "The console does not answer.");
+  }
+  const answer = await response.json().catch(() => ({}));
+  if (response.status === 401) location.assign("/login?next=%2Freview");
+  if (!response.ok) throw new Refused(response.status, answer.reason ?? "", answer.error ?? `The console answers ${response.status}.`);
+  return answer;
+}
+
+/** Announces something to people who do not see the page, and shows it to all. */
+function say(text) {
+  by("said").textContent = text;
+}
+
+function sentence(text) {
+  return text ? `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}` : "";
+}
+
+function progress() {
+  const open = page?.policies.find((one) => one.name === by("policy").value)?.open ?? 0;
+  const parts = [`${count(open)} open`, `this session: ${count(done.answered)} answered`, `${count(done.skipped)} skipped`];
+  if (done.closed > 0) parts.push(`${count(done.closed)} closed meanwhile`);
+  by("progress").textContent = parts.join(", ");
+}
+
+/** Puts a text into an element, with what cannot be seen marked by its code. */
+function setText(target, text) {
+  const code = (run) => `U+${run.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+  if ((text.match(HIDDEN)?.length ?? 0) > MAX_MARKS) {
+    target.append(text.replace(HIDDEN, (run) => `[${code(run)}]`));
+    return;
+  }
+  let last = 0;
+  for (const found of text.matchAll(HIDDEN)) {
+    target.append(text.slice(last, found.index), element("mark", { text: code(found[0]), title: "an invisible character" }));
+    last = found.index + found[0].length;
+  }
+  target.append(text.slice(last));
+}
+
+function drawTurn(turn) {
+  const judged = turn.index === shown.judged;
+  const text = element("div", { class: "text", dir: "auto" });
+  setText(text, turn.text);
+  const head = element("div", { class: "by" },
+    judged ? element("strong", { text: "Judged turn" }) : null,
+    `${judged ? " – " : ""}${plain(turn.role)}, turn ${count(turn.index + 1)} of ${count(shown.count)}`);
+  const made = element("li", {
+    class: judged ? "turn judged" : "turn",
+    id: judged ? "judged" : null,
+    tabindex: judged ? "-1" : null,
+    "aria-current": judged ? "true" : null,
+  }, head, text);
+  let more = turn.more;
+  let from = [...turn.text].length;
+  if (more > 0) {
+    const button = element("button", { type: "button", class: "quiet more" });
+    const label = () => { button.textContent = `Show more: ${count(more)} characters are left`; };
+    button.addEventListener("click", async () => {
+      try {
+        const part = await post("/api/review/part", { claim: current.claim, turn: turn.index, from });
+        setText(text, part.text);
+        from += [...part.text].length;
+        more = part.more;
+        if (more > 0) label();
+        else button.remove();
+      } catch (error) {
+        textFailed(error);
+      }
+    });
+    label();
+    made.append(button);
+  }
+  return made;
+}
+
+function drawTurns() {
+  by("turns").replaceChildren(...shown.turns.map(drawTurn));
+  const last = shown.from + shown.turns.length;
+  by("earlier").disabled = shown.from === 0;
+  by("later").disabled = last >= shown.count;
+  by("place").textContent = `turns ${count(shown.from + 1)} to ${count(last)} of ${count(shown.count)}`;
+}
+
+function toJudged() {
+  const judged = by("judged");
+  if (judged) {
+    judged.scrollIntoView({ block: "center" });
+    judged.focus({ preventScroll: true });
+  } else if (current && shown) {
+    readTurns(null);
+  }
+}
+
+/** Reads turns of the current request. Returns false if the request was closed. */
+async function readTurns(from) {
+  const claim = current.claim;
+  by("text-error").hidden = true;
+  by("text-again").hidden = true;
+  if (!page.show_text) {
+    by("text-error").textContent = "Texts are not shown: console.show_text is false.";
+    by("text-error").hidden = false;
+    return true;
+  }
+  try {
+    const turns = await post("/api/review/turns", { claim, from });
+    if (current?.claim !== claim) return true;
+    shown = turns;
+    drawTurns();
+    if (from === null) toJudged();
+    return true;
+  } catch (error) {
+    return textFailed(error);
+  }
+}
+
+function textFailed(error) {
+  if (error.status === 409) return false;
+  by("text-error").textContent = sentence(error.message);
+  by("text-error").hidden = false;
+  by("text-again").hidden = false;
+  return true;
+}
+
+function drawOpinion(target, opinion) {
+  const per = opinion.categories.map((one) => `${plain(one.slug)} ${fixed(one.score, 2)}`).join(", ");
+  const p = opinion.probability === null ? "no expert was awake" : `p ${fixed(opinion.probability)}, threshold ${fixed(opinion.threshold)}`;
+  const facts = [
+    ["Experts", p],
+    ["Action", opinion.action],
+    ["Asked because", opinion.reasons.join(", ").replaceAll("_", " ")],
+  ];
+  if (per) facts.push(["Categories", per]);
+  target.replaceChildren(element("dl", { class: "facts" },
+    ...facts.flatMap(([name, value]) => [element("dt", { text: name }), element("dd", { text: value })])));
+}
+
+function clearDesk() {
+  current = null;
+  shown = null;
+  by("turns").replaceChildren();
+  by("answer").reset();
+  by("send-error").textContent = "";
+  by("opinion").hidden = true;
+}
+
+function drawRequest(request) {
+  clearDesk();
+  current = request;
+  active = Date.now();
+  by("empty").hidden = true;
+  by("desk").hidden = false;
+  by("event").textContent = plain(request.event);
+  by("tenant").textContent = plain(request.tenant);
+  const note = page.policies.find((one) => one.name === request.policy)?.note;
+  by("note").textContent = note ?? "";
+  by("note").hidden = !note;
+  by("opinion").hidden = !request.opinion;
+  if (request.opinion) drawOpinion(by("opinion"), request.opinion);
+}
+
+function drawEmpty(text, open) {
+  clearDesk();
+  by("desk").hidden = true;
+  by("empty").hidden = false;
+  by("empty-text").textContent = text;
+  by("unskip").hidden = !(open > 0 && done.skipped > 0);
+}
+
+/** Shows the next request. `before` is said first. */
+async function next(before = "") {
+  const policy = by("policy").value;
+  let said = before;
+  for (;;) {
+    let answer;
+    try {
+      answer = await post("/api/review/next", { policy });
+    } catch (error) {
+      drawEmpty(sentence(error.message), 0);
+      say(`${said} ${sentence(error.message)}`);
+      return;
+    }
+    if (answer.state === "empty") {
+      const others = answer.open > 0 ? ` ${count(answer.open)} are open that you have skipped or answered, or that others have.` : "";
+      drawEmpty(`There is nothing to review.${others}`, answer.open);
+      say(`${said} There is nothing to review.`);
+      return;
+    }
+    drawRequest(answer);
+    setOpen(answer.open);
+    if (await readTurns(null)) {
+      say(`${said} Next request.`);
+      return;
+    }
+    done.closed += 1;
+    said = `${before} A request was closed, because its text is gone.`;
+  }
+}
+
+function setOpen(open) {
+  const policy = page.policies.find((one) => one.name === by("policy").value);
+  if (policy) policy.open = open;
+  progress();
+}
+
+/** Runs one operation at a time. */
+async function once(work) {
+  if (busy) return;
+  busy = true;
+  by("send").disabled = true;
+  try {
+    await work();
+  } finally {
+    busy = false;
+    by("send").disabled = false;
+  }
+}
+
+async function send() {
+  const form = new FormData(by("answer"));
+  const verdict = form.get("verdict");
+  if (!current || !verdict) {
+    by("send-error").textContent = "Choose a verdict first.";
+    return;
+  }
+  by("send-error").textContent = "";
+  try {
+    const answer = await post("/api/review/answer", { claim: current.claim, verdict, categories: form.getAll("category") });
+    done.answered += 1;
+    by("last").hidden = false;
+    by("last-verdict").textContent = `You answered ${VERDICTS[answer.verdict]} to event ${plain(current.event)}.`;
+    drawOpinion(by("last-opinion"), answer.opinion);
+    setOpen(answer.open);
+    await next(`Sent: ${VERDICTS[answer.verdict]}.`);
+  } catch (error) {
+    await failed(error);
+  }
+}
+
+/** A choice that could not be sent stays on the page. One that is not needed any more does not. */
+async function failed(error) {
+  if (error.status === 409) {
+    done.closed += 1;
+    await next(sentence(error.message));
+    by("send-error").textContent = sentence(error.message);
+    return;
+  }
+  by("send-error").textContent = `${sentence(error.message)} Your choice is kept: send it again.`;
+}
+
+async function skip() {
+  if (!current) return;
+  try {
+    await post("/api/review/skip", { claim: current.claim });
+    done.skipped += 1;
+    await next("Skipped.");
+  } catch (error) {
+    await failed(error);
+  }
+  progress();
+}
+
+async function undo() {
+  if (by("last").hidden) return;
+  try {
+    const back = await post("/api/review/undo", {});
+    done.answered = Math.max(0, done.answered - 1);
+    by("last").hidden = true;
+    if (back.state === "request") {
+      drawRequest(back);
+      setOpen(back.open);
+      await readTurns(null);
+      say("Your last answer is retracted. The request is back.");
+    } else {
+      await next("Your last answer is retracted. Others have answered the request.");
+    }
+  } catch (error) {
+    await failed(error);
+  }
+  progress();
+}
+
+/** Tells the console that the reviewer is at work, so that the request stays theirs. */
+async function keep() {
+  if (!current || busy || Date.now() - active < ACTIVITY_INTERVAL) return;
+  active = Date.now();
+  try {
+    await post("/api/review/activity", { claim: current.claim });
+  } catch (error) {
+    if (error.status === 409) by("send-error").textContent = sentence(error.message);
+  }
+}
+
+function drawCategories() {
+  const boxes = page.taxonomy.map((one, at) => element("label", { class: "choice" },
+    element("input", { type: "checkbox", name: "category", value: one.slug, "aria-keyshortcuts": at < 9 ? String(at + 1) : null }),
+    ` ${plain(one.name)} `,
+    at < 9 ? element("kbd", { text: String(at + 1) }) : null));
+  by("category-list").replaceChildren(...boxes);
+  by("categories").hidden = boxes.length === 0;
+}
+
+function drawPolicies() {
+  const select = by("policy");
+  const chosen = select.value || new URLSearchParams(location.search).get("policy") || page.policies[0]?.name;
+  select.replaceChildren(...page.policies.map((one) => element("option", { value: one.name, text: one.name })));
+  if (page.policies.some((one) => one.name === chosen)) select.value = chosen;
+}
+
+const KEYS = {
+  s: () => choose("safe"),
+  u: () => choose("unsafe"),
+  c: () => choose("needs_caution"),
+  x: () => once(skip),
+  z: () => once(undo),
+  j: toJudged,
+  "?": () => { by("help").open = !by("help").open; },
+};
+
+function choose(verdict) {
+  const radio = by("answer").querySelector(`input[value="${verdict}"]`);
+  if (by("desk").hidden) return;
+  radio.checked = true;
+  radio.focus({ preventScroll: true });
+}
+
+function onKey(event) {
+  keep();
+  if (event.ctrlKey || event.altKey || event.metaKey || !by("single-keys").checked) return;
+  if (event.target.closest("select, textarea, input[type=text], input[type=password]")) return;
+  const category = /^[1-9]$/.test(event.key) && by("category-list").querySelectorAll("input")[Number(event.key) - 1];
+  if (category && !by("desk").hidden) {
+    category.checked = !category.checked;
+    category.focus({ preventScroll: true });
+  } else if (event.key === "Enter" && !event.target.closest("button, a, summary, input")) {
+    once(send);
+  } else if (KEYS[event.key]) {
+    KEYS[event.key]();
+  } else {
+    return;
+  }
+  event.preventDefault();
+}
+
+function listen() {
+  by("answer").addEventListener("submit", (event) => {
+    event.preventDefault();
+    once(send);
+  });
+  by("skip").addEventListener("click", () => once(skip));
+  by("undo").addEventListener("click", () => once(undo));
+  by("unskip").addEventListener("click", () => once(async () => {
+    await post("/api/review/unskip", {});
+    await next();
+  }));
+  by("policy").addEventListener("change", () => once(next));
+  by("earlier").addEventListener("click", () => readTurns(Math.max(0, shown.from - 40)));
+  by("later").addEventListener("click", () => readTurns(shown.from + shown.turns.length));
+  by("to-judged").addEventListener("click", toJudged);
+  by("text-again").addEventListener("click", () => readTurns(null));
+  document.addEventListener("keydown", onKey);
+  document.addEventListener("pointerdown", keep);
+  document.addEventListener("scroll", keep, { capture: true, passive: true });
+}
+
+async function load() {
+  const first = page === null;
+  page = await get("/api/review");
+  if (first) {
+    drawPolicies();
+    drawCategories();
+    listen();
+    if (!page.reviewer) drawEmpty("Your role is viewer: only a reviewer can review.", 0);
+  }
+  progress();
+  if (page.reviewer && !current) await once(() => next());
+}
+
+start(load);

@@ -1,0 +1,582 @@
+//! The queue of review requests: which are open, who has which, and which is next. Pure: the caller gives the time.
+//!
+//! # Order
+//!
+//! Each policy has three [lanes](Lane), and each lane is ordered by age. Of four requests that are served, two are from the
+//! lane of held events, one is an audit, and one is uncertain, as long as each lane has requests; the share of an empty
+//! lane goes to the others. So no lane can starve another.
+//!
+//! # Claims
+//!
+//! A reviewer has one claim at a time. A request is served to as many reviewers as answers are missing: one, or two with a
+//! second opinion, one after the other or at the same time. A claim that expires is served again to anyone. Its reviewer
+//! can still answer unless another one has the request by then.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::claim::{Claim, Reviewer};
+use super::entry::{Entry, Gone, Lane, Place, Rules, Status};
+use super::refusal::Refusal;
+use super::shelves::{Dropped, Shelves};
+use crate::core::event::{MAX_ID, Millis};
+use crate::core::label::{Label, Source};
+use crate::core::ledger::{EditAction, RoundId};
+use crate::core::review::ReviewRequest;
+
+/// The distance in virtual time between two requests of a lane, in the order of [`Lane::ALL`].
+const STRIDES: [u64; 3] = [2, 1, 2];
+
+/// The settings of a queue.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The greatest number of open requests; also of those with a reference answer, and of closed ones.
+    pub requests: usize,
+    /// The duration of a claim, in milliseconds.
+    pub claim: Millis,
+    /// The share of requests that get a second opinion.
+    pub second_opinions: f64,
+    /// The share of served requests with a reference answer.
+    pub gold: f64,
+    /// A secret of this process, from which the names of claims follow.
+    pub secret: [u8; 32],
+}
+
+/// A request that was served.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Served {
+    /// The name of the claim.
+    pub token: String,
+    /// The time at which the claim expires.
+    pub expires: Millis,
+    /// The request.
+    pub request: Arc<ReviewRequest>,
+}
+
+/// The result of asking for a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    /// A request.
+    Served(Served),
+    /// There is none for this reviewer.
+    Empty {
+        /// The number of open requests that the reviewer skipped, has answered, or that others have.
+        others: usize,
+    },
+}
+
+/// An answer that may be sent.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Prepared {
+    /// The label to send has this id and source.
+    Send {
+        /// The request.
+        request: Arc<ReviewRequest>,
+        /// The id of the label.
+        label: String,
+        /// The source of the label.
+        source: Source,
+    },
+    /// The brokers have the answer already.
+    Sent {
+        /// The label.
+        label: Label,
+        /// The request.
+        request: Arc<ReviewRequest>,
+    },
+}
+
+/// The counts of a queue since its start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Claims that expired.
+    pub claims_expired: u64,
+    /// Requests that were skipped.
+    pub skipped: u64,
+    /// Requests whose text is gone.
+    pub expired: u64,
+    /// Open audits that were dropped.
+    pub dropped_audit: u64,
+    /// Other open requests that were dropped.
+    pub dropped_open: u64,
+    /// Requests with a reference answer that were dropped.
+    pub dropped_gold: u64,
+    /// Labels that an event had too many of.
+    pub dropped_labels: u64,
+}
+
+/// The queue.
+pub struct Queue {
+    settings: Settings,
+    rules: BTreeMap<String, Rules>,
+    shelves: Shelves,
+    reviewers: BTreeMap<String, Reviewer>,
+    /// The virtual time of each policy's lanes.
+    passes: BTreeMap<String, [u64; 3]>,
+    quarantined: BTreeSet<(String, String)>,
+    erased: BTreeSet<(String, String)>,
+    tokens: u64,
+    counts: Counts,
+}
+
+impl Queue {
+    /// Creates an empty queue.
+    #[must_use]
+    pub fn new(settings: Settings, rules: BTreeMap<String, Rules>) -> Self {
+        Self {
+            settings,
+            rules,
+            shelves: Shelves::default(),
+            reviewers: BTreeMap::new(),
+            passes: BTreeMap::new(),
+            quarantined: BTreeSet::new(),
+            erased: BTreeSet::new(),
+            tokens: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Forgets all events, labels and edits, which will be read again. Reviewers keep their claims.
+    pub fn reset(&mut self) {
+        self.shelves = Shelves::default();
+        self.quarantined.clear();
+        self.erased.clear();
+    }
+
+    /// Replaces the rules of the policies.
+    pub fn set_rules(&mut self, rules: BTreeMap<String, Rules>) {
+        self.rules = rules;
+        self.reshelve_all();
+    }
+
+    /// The counts since the start.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The events, for metrics.
+    #[must_use]
+    pub fn shelves(&self) -> &Shelves {
+        &self.shelves
+    }
+
+    /// The number of claims that have not expired.
+    #[must_use]
+    pub fn claims(&self, now: Millis) -> usize {
+        let current = self.reviewers.values().filter_map(|reviewer| reviewer.current.as_ref());
+        current.filter(|claim| claim.expires > now).count()
+    }
+
+    /// Adds a request that was read. Returns `false` if its policy is not known.
+    pub fn on_request(&mut self, request: ReviewRequest, place: Place) -> bool {
+        if !self.rules.contains_key(&request.id.policy) {
+            return false;
+        }
+        let id = request.id.clone();
+        let erased = request.subject.as_ref().is_some_and(|subject| {
+            [id.tenant.as_str(), ""]
+                .into_iter()
+                .any(|tenant| self.erased.contains(&(tenant.to_owned(), subject.clone())))
+        });
+        let entry = self.shelves.entry(&id);
+        entry.set_request(request, place);
+        if erased {
+            entry.gone = Some(Gone::Erased);
+        }
+        self.reshelve(&id);
+        self.drop_excess();
+        true
+    }
+
+    /// Adds a label of any tool. Returns `false` if its policy is not known.
+    pub fn on_label(&mut self, label: &Label) -> bool {
+        if !self.rules.contains_key(&label.policy) {
+            return false;
+        }
+        let id = label.round();
+        if !self.shelves.entry(&id).add_label(label) {
+            self.counts.dropped_labels += 1;
+        }
+        self.reshelve(&id);
+        self.drop_excess();
+        true
+    }
+
+    /// Applies an edit of the ledger.
+    pub fn on_edit(&mut self, action: &EditAction) {
+        match action {
+            EditAction::Quarantine { tenant, annotator } => {
+                self.quarantined.insert((tenant.clone(), annotator.clone()));
+            }
+            EditAction::Erase { tenant, subject } => {
+                self.erased.insert((tenant.clone(), subject.clone()));
+                for id in self.shelves.ids() {
+                    let of_subject = |entry: &Entry| {
+                        entry
+                            .request
+                            .as_deref()
+                            .is_some_and(|request| request.subject.as_ref() == Some(subject))
+                    };
+                    if (tenant.is_empty() || *tenant == id.tenant)
+                        && self.shelves.get(&id).is_some_and(of_subject)
+                    {
+                        self.shelves.entry(&id).gone = Some(Gone::Erased);
+                    }
+                }
+            }
+        }
+        self.reshelve_all();
+    }
+
+    /// Closes the request of a claim, because its text was deleted.
+    pub fn on_expired(&mut self, id: &RoundId) {
+        if self.shelves.get(id).is_some_and(|entry| entry.gone.is_none()) {
+            self.shelves.entry(id).gone = Some(Gone::Expired);
+            self.counts.expired += 1;
+            self.reshelve(id);
+        }
+    }
+
+    /// Returns the request that the reviewer has, or the next one of the policy.
+    pub fn next(&mut self, reviewer: &str, policy: &str, now: Millis) -> Next {
+        self.expire(now);
+        if let Some(served) = self.resume(reviewer, policy, now) {
+            return Next::Served(served);
+        }
+        let found = match self.next_gold(reviewer, policy) {
+            Some(id) => Some(id),
+            None => self.next_open(reviewer, policy),
+        };
+        match found.and_then(|id| self.claim(reviewer, &id, now)) {
+            Some(served) => Next::Served(served),
+            None => Next::Empty { others: self.open_of(policy) },
+        }
+    }
+
+    /// The number of open requests of a policy.
+    #[must_use]
+    pub fn open_of(&self, policy: &str) -> usize {
+        self.shelves.policy(policy).map_or(0, |shelves| shelves.lanes.values().map(BTreeMap::len).sum())
+    }
+
+    /// Extends the claim that the reviewer has, if it is of this policy and can still be answered. Another one is released.
+    fn resume(&mut self, reviewer: &str, policy: &str, now: Millis) -> Option<Served> {
+        let claim = self.reviewers.get_mut(reviewer)?.current.take()?;
+        let usable = claim.id.policy == policy
+            && self.closed(&claim.id).is_none()
+            && !self.answered(reviewer, &claim.id);
+        usable.then(|| self.hold(reviewer, claim, now)).flatten()
+    }
+
+    /// Gives a claim to the reviewer until its time is over.
+    fn hold(&mut self, reviewer: &str, mut claim: Claim, now: Millis) -> Option<Served> {
+        let request = Arc::clone(self.shelves.get(&claim.id)?.request.as_ref()?);
+        claim.expires = now + self.settings.claim;
+        let served = Served { token: claim.token.clone(), expires: claim.expires, request };
+        self.reviewers.entry(reviewer.to_owned()).or_default().current = Some(claim);
+        Some(served)
+    }
+
+    fn claim(&mut self, reviewer: &str, id: &RoundId, now: Millis) -> Option<Served> {
+        let number = self.shelves.get(id)?.next_number(reviewer);
+        self.tokens += 1;
+        let token = Sha256::new()
+            .chain_update(self.settings.secret)
+            .chain_update(self.tokens.to_le_bytes())
+            .finalize();
+        let claim = Claim {
+            token: hex::encode(token.iter().take(16).copied().collect::<Vec<_>>()),
+            id: id.clone(),
+            label: label_id(reviewer, number),
+            expires: now,
+        };
+        self.reviewers.entry(reviewer.to_owned()).or_default().served += 1;
+        self.hold(reviewer, claim, now)
+    }
+
+    /// Returns a request with a reference answer if the draw of this service comes up. There is none without open requests,
+    /// or a reviewer would get nothing else.
+    fn next_gold(&self, reviewer: &str, policy: &str) -> Option<RoundId> {
+        let (rules, shelves) = (self.rules.get(policy)?, self.shelves.policy(policy)?);
+        let served = self.reviewers.get(reviewer).map_or(0, |reviewer| reviewer.served);
+        let service = RoundId {
+            tenant: hex::encode(self.settings.secret),
+            policy: policy.to_owned(),
+            event: format!("{reviewer}/{served}"),
+        };
+        if shelves.gold.is_empty()
+            || rules.draw(&service, "gold") >= self.settings.gold
+            || !shelves.lanes.values().flat_map(BTreeMap::values).any(|id| self.may_have(reviewer, id))
+        {
+            return None;
+        }
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the number is from 0 to the length"
+        )]
+        let first = (rules.draw(&service, "which gold") * shelves.gold.len() as f64) as usize;
+        let ids = || shelves.gold.values();
+        let unseen = |id: &&RoundId| !self.answered(reviewer, id) && !self.skipped(reviewer, id);
+        ids().skip(first).chain(ids().take(first)).find(unseen).cloned()
+    }
+
+    /// Returns the oldest open request of the lane whose turn it is.
+    fn next_open(&mut self, reviewer: &str, policy: &str) -> Option<RoundId> {
+        let shelves = self.shelves.policy(policy)?;
+        let passes = self.passes.get(policy).copied().unwrap_or_default();
+        let first = |lane: &Lane| {
+            let ids = shelves.lanes.get(lane)?.values();
+            ids.into_iter().find(|id| self.may_have(reviewer, id)).cloned()
+        };
+        let lanes = Lane::ALL.iter().zip(passes).zip(STRIDES).enumerate();
+        let ready =
+            lanes.filter_map(|(index, ((lane, pass), stride))| Some((pass, index, stride, first(lane)?)));
+        let (pass, index, stride, id) = ready.min_by_key(|(pass, index, ..)| (*pass, *index))?;
+        // A lane that was empty must not be served alone for as long as it was.
+        let mut moved = passes.map(|other| other.max(pass));
+        if let Some(lane) = moved.get_mut(index) {
+            *lane = pass + stride;
+        }
+        self.passes.insert(policy.to_owned(), moved);
+        Some(id)
+    }
+
+    /// Returns `true` if the request can be served to the reviewer.
+    fn may_have(&self, reviewer: &str, id: &RoundId) -> bool {
+        let Status::Open { missing } = self.status(id) else { return false };
+        self.holders(reviewer, id) < missing && !self.answered(reviewer, id) && !self.skipped(reviewer, id)
+    }
+
+    /// The number of other reviewers who have the request.
+    fn holders(&self, reviewer: &str, id: &RoundId) -> usize {
+        let others = self.reviewers.iter().filter(|(name, _)| *name != reviewer);
+        others.filter(|(_, other)| other.current.as_ref().is_some_and(|claim| claim.id == *id)).count()
+    }
+
+    fn answered(&self, reviewer: &str, id: &RoundId) -> bool {
+        self.shelves.get(id).is_some_and(|entry| entry.answered_by(reviewer))
+    }
+
+    fn skipped(&self, reviewer: &str, id: &RoundId) -> bool {
+        self.reviewers.get(reviewer).is_some_and(|reviewer| reviewer.has_skipped(id))
+    }
+
+    /// Extends the claim, because its reviewer is active.
+    ///
+    /// # Errors
+    /// Returns the reason for which the request can no longer be answered.
+    pub fn touch(&mut self, reviewer: &str, token: &str, now: Millis) -> Result<Served, Refusal> {
+        self.expire(now);
+        let claim = self.find(reviewer, token)?;
+        if let Some(refusal) = self.closed(&claim.id) {
+            self.release(reviewer, token);
+            return Err(refusal);
+        }
+        if self.status(&claim.id) != Status::Gold
+            && self.holders(reviewer, &claim.id) >= self.missing(&claim.id)
+        {
+            return Err(Refusal::Claimed);
+        }
+        let has_other = |reviewer: &Reviewer| {
+            reviewer.current.as_ref().is_some_and(|current| current.token != claim.token)
+        };
+        if self.reviewers.get(reviewer).is_some_and(has_other) {
+            return Err(Refusal::NotClaimed);
+        }
+        if let Some(state) = self.reviewers.get_mut(reviewer) {
+            state.lapsed.retain(|lapsed| lapsed.token != claim.token);
+        }
+        self.hold(reviewer, claim, now).ok_or(Refusal::Dropped)
+    }
+
+    /// Checks that an answer may be sent, and extends the claim while it is sent.
+    ///
+    /// # Errors
+    /// Returns the reason for which the answer is not needed or does not count.
+    pub fn prepare_answer(&mut self, reviewer: &str, token: &str, now: Millis) -> Result<Prepared, Refusal> {
+        if let Some(label) = self.sent(reviewer, token) {
+            let request = self.shelves.get(&label.round()).and_then(|entry| entry.request.clone());
+            return Ok(Prepared::Sent { label, request: request.ok_or(Refusal::Dropped)? });
+        }
+        let served = self.touch(reviewer, token, now)?;
+        let id = &served.request.id;
+        if self.is_quarantined(&id.tenant, reviewer) {
+            return Err(Refusal::Quarantined);
+        }
+        let source = if self.status(id) == Status::Gold { Source::Calibration } else { Source::Review };
+        let label = self.find(reviewer, token)?.label;
+        Ok(Prepared::Send { request: served.request, label, source })
+    }
+
+    /// Returns the label that answers the claim if the brokers have it: because they confirmed it, or because it was read
+    /// back although they did not answer in time.
+    fn sent(&mut self, reviewer: &str, token: &str) -> Option<Label> {
+        let given = &self.reviewers.get(reviewer)?.given;
+        if let Some(given) = given.iter().find(|given| given.token == token) {
+            return Some(given.label.clone());
+        }
+        let claim = self.find(reviewer, token).ok()?;
+        let label = self.shelves.get(&claim.id)?.label_of(reviewer, &claim.label)?.clone();
+        self.confirm_answer(reviewer, token, &label);
+        Some(label)
+    }
+
+    /// Records that the brokers have the answer.
+    pub fn confirm_answer(&mut self, reviewer: &str, token: &str, label: &Label) {
+        self.on_label(label);
+        self.reviewers.entry(reviewer.to_owned()).or_default().answered(token, label.clone());
+    }
+
+    /// Releases the claim. The request is not served to this reviewer again.
+    ///
+    /// # Errors
+    /// Returns an error if the reviewer does not have the claim.
+    pub fn skip(&mut self, reviewer: &str, token: &str) -> Result<(), Refusal> {
+        let claim = self.find(reviewer, token)?;
+        self.release(reviewer, token);
+        self.reviewers.entry(reviewer.to_owned()).or_default().skip(claim.id);
+        self.counts.skipped += 1;
+        Ok(())
+    }
+
+    /// Serves the skipped requests of the reviewer again. Returns their number.
+    pub fn forget_skipped(&mut self, reviewer: &str) -> usize {
+        self.reviewers.get_mut(reviewer).map_or(0, Reviewer::forget_skipped)
+    }
+
+    /// Returns the retraction of the reviewer's last answer, without its time.
+    ///
+    /// # Errors
+    /// Returns an error if there is no answer to undo.
+    pub fn prepare_undo(&self, reviewer: &str) -> Result<Label, Refusal> {
+        let given = self.reviewers.get(reviewer).and_then(|reviewer| reviewer.given.back());
+        let label = &given.ok_or(Refusal::NothingToUndo)?.label;
+        let number = self.shelves.get(&label.round()).map_or(2, |entry| entry.next_number(reviewer));
+        Ok(Label {
+            id: label_id(reviewer, number),
+            verdict: None,
+            categories: Vec::new(),
+            retracts: Some(label.id.clone()),
+            ..label.clone()
+        })
+    }
+
+    /// Records that the brokers have the retraction, and gives the request back to the reviewer if it is open.
+    pub fn confirm_undo(&mut self, reviewer: &str, retraction: &Label, now: Millis) -> Option<Served> {
+        self.expire(now);
+        self.on_label(retraction);
+        let state = self.reviewers.entry(reviewer.to_owned()).or_default();
+        state.given.pop_back_if(|given| Some(&given.label.id) == retraction.retracts.as_ref());
+        state.current = None;
+        let id = retraction.round();
+        let usable = self.status(&id) == Status::Gold || self.holders(reviewer, &id) < self.missing(&id);
+        usable.then(|| self.claim(reviewer, &id, now)).flatten()
+    }
+
+    /// Returns the request of a claim of the reviewer, current or expired.
+    ///
+    /// # Errors
+    /// Returns an error if the reviewer does not have the claim.
+    pub fn request(&self, reviewer: &str, token: &str) -> Result<Arc<ReviewRequest>, Refusal> {
+        let claim = self.find(reviewer, token)?;
+        if let Some(refusal) = self.closed(&claim.id) {
+            return Err(refusal);
+        }
+        let request = self.shelves.get(&claim.id).and_then(|entry| entry.request.as_ref());
+        request.cloned().ok_or(Refusal::Dropped)
+    }
+
+    /// Returns `true` if the person's labels do not count for this tenant.
+    #[must_use]
+    pub fn is_quarantined(&self, tenant: &str, annotator: &str) -> bool {
+        is_quarantined(&self.quarantined, tenant, annotator)
+    }
+
+    /// Returns the status of an event.
+    #[must_use]
+    pub fn status(&self, id: &RoundId) -> Status {
+        match (self.shelves.get(id), self.rules.get(&id.policy)) {
+            (Some(entry), Some(rules)) => entry.status(rules, self.settings.second_opinions, |annotator| {
+                is_quarantined(&self.quarantined, &id.tenant, annotator)
+            }),
+            _ => Status::NoRequest,
+        }
+    }
+
+    fn missing(&self, id: &RoundId) -> usize {
+        if let Status::Open { missing } = self.status(id) { missing } else { 0 }
+    }
+
+    /// Returns the reason for which the request cannot be answered by anyone.
+    fn closed(&self, id: &RoundId) -> Option<Refusal> {
+        match self.status(id) {
+            Status::Open { .. } | Status::Gold => None,
+            Status::Answered => Some(Refusal::Answered),
+            Status::Gone(Gone::Expired) => Some(Refusal::Expired),
+            Status::Gone(Gone::Erased) => Some(Refusal::Erased),
+            Status::NoRequest => Some(Refusal::Dropped),
+        }
+    }
+
+    fn find(&self, reviewer: &str, token: &str) -> Result<Claim, Refusal> {
+        let reviewer = self.reviewers.get(reviewer).ok_or(Refusal::NotClaimed)?;
+        let claims = reviewer.current.iter().chain(&reviewer.lapsed);
+        claims.into_iter().find(|claim| claim.token == token).cloned().ok_or(Refusal::NotClaimed)
+    }
+
+    fn release(&mut self, reviewer: &str, token: &str) {
+        if let Some(state) = self.reviewers.get_mut(reviewer) {
+            state.current.take_if(|claim| claim.token == token);
+            state.lapsed.retain(|claim| claim.token != token);
+        }
+    }
+
+    /// Ends the claims whose time is over.
+    pub fn expire(&mut self, now: Millis) {
+        let expired =
+            self.reviewers.values_mut().map(|reviewer| u64::from(reviewer.expire(now))).sum::<u64>();
+        self.counts.claims_expired += expired;
+    }
+
+    fn reshelve(&mut self, id: &RoundId) {
+        let status = self.status(id);
+        self.shelves.put(id, status);
+    }
+
+    fn reshelve_all(&mut self) {
+        for id in self.shelves.ids() {
+            self.reshelve(&id);
+        }
+    }
+
+    fn drop_excess(&mut self) {
+        for dropped in self.shelves.drop_excess(self.settings.requests) {
+            match dropped {
+                Dropped::Open(Lane::Audit) => self.counts.dropped_audit += 1,
+                Dropped::Open(_) => self.counts.dropped_open += 1,
+                Dropped::Gold => self.counts.dropped_gold += 1,
+                // A closed request is kept only so that it can be opened again.
+                Dropped::Idle => {}
+            }
+        }
+    }
+}
+
+fn is_quarantined(set: &BTreeSet<(String, String)>, tenant: &str, annotator: &str) -> bool {
+    [tenant, ""].into_iter().any(|tenant| set.contains(&(tenant.to_owned(), annotator.to_owned())))
+}
+
+/// The id of the label with this number that a reviewer gives an event. It is unique within the event.
+fn label_id(reviewer: &str, number: usize) -> String {
+    let id = format!("console/{reviewer}/{number}");
+    if id.len() <= MAX_ID {
+        id
+    } else {
+        format!("console/{}/{number}", hex::encode(Sha256::digest(reviewer)))
+    }
+}

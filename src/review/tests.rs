@@ -1,0 +1,470 @@
+//! The queue under arbitrary orders of requests, labels, reviewers and time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::entry::{Lane, Place, Rules, Status};
+use super::queue::{Next, Prepared, Queue, Served, Settings};
+use super::refusal::Refusal;
+use crate::config::Policies;
+use crate::core::decision::{Origin, ReviewReason, Sampling};
+use crate::core::event::Millis;
+use crate::core::label::{DecisionRef, Finding, Label, Source};
+use crate::core::ledger::{EditAction, RoundId};
+use crate::core::policy::Action;
+use crate::core::review::ReviewRequest;
+
+const CLAIM: Millis = 1_000;
+const POLICY: &str = "default";
+
+fn settings() -> Settings {
+    Settings { requests: 1_000, claim: CLAIM, second_opinions: 0.0, gold: 0.0, secret: [7; 32] }
+}
+
+fn queue(settings: Settings) -> Queue {
+    let policies = Policies::default();
+    let rules = policies.policies.iter().map(|(name, policy)| (name.clone(), Rules::of(policy)));
+    Queue::new(settings, rules.collect())
+}
+
+fn id(number: usize) -> RoundId {
+    RoundId { tenant: "t".into(), policy: POLICY.into(), event: format!("e{number}") }
+}
+
+fn request(number: usize, lane: Lane) -> ReviewRequest {
+    let (action, reason) = match lane {
+        Lane::Audit => (Action::Allow, ReviewReason::Audit),
+        Lane::Held => (Action::Review, ReviewReason::Flagged),
+        Lane::Uncertain => (Action::Allow, ReviewReason::NearThreshold),
+    };
+    ReviewRequest {
+        id: id(number),
+        conversation: "c".into(),
+        subject: Some(format!("u{}", number % 3)),
+        origin: Origin { topic: "events".into(), partition: 0, offset: 0 },
+        decision: DecisionRef { partition: 0, offset: 0 },
+        round_time: 0,
+        policy_version: "1".into(),
+        action,
+        probability: Some(0.5),
+        threshold: 0.5,
+        reasons: vec![reason],
+        inclusion_probability: 0.25,
+        sampling: Sampling::default(),
+        categories: Vec::new(),
+        trace: None,
+    }
+}
+
+fn add(queue: &mut Queue, number: usize, lane: Lane) {
+    let offset = i64::try_from(number).unwrap();
+    assert!(queue.on_request(request(number, lane), Place { time: offset, partition: 0, offset }));
+}
+
+fn label(number: usize, annotator: &str, source: Source, verdict: Finding) -> Label {
+    Label {
+        annotator: Some(annotator.into()),
+        source,
+        ..Label::new(&id(number), format!("{annotator}-1"), verdict)
+    }
+}
+
+fn served(queue: &mut Queue, reviewer: &str, now: Millis) -> Option<Served> {
+    match queue.next(reviewer, POLICY, now) {
+        Next::Served(served) => Some(served),
+        Next::Empty { .. } => None,
+    }
+}
+
+/// Answers a claim as the console does. Returns the label that was sent.
+fn answer(
+    queue: &mut Queue,
+    reviewer: &str,
+    token: &str,
+    now: Millis,
+    verdict: Finding,
+) -> Result<Label, Refusal> {
+    match queue.prepare_answer(reviewer, token, now)? {
+        Prepared::Sent { label, .. } => Ok(label),
+        Prepared::Send { request, label, source } => {
+            let label =
+                Label { annotator: Some(reviewer.into()), source, ..Label::new(&request.id, label, verdict) };
+            queue.confirm_answer(reviewer, token, &label);
+            Ok(label)
+        }
+    }
+}
+
+fn undo(queue: &mut Queue, reviewer: &str, now: Millis) -> Option<Served> {
+    let retraction = queue.prepare_undo(reviewer).ok()?;
+    queue.confirm_undo(reviewer, &retraction, now)
+}
+
+fn event(served: &Served) -> String {
+    served.request.id.event.clone()
+}
+
+#[test]
+fn no_lane_starves_another_and_each_is_served_by_age() {
+    let mut queue = queue(settings());
+    for number in 0..90 {
+        add(&mut queue, number, Lane::ALL[number % 3]);
+    }
+    let mut lanes = Vec::new();
+    let mut last = BTreeMap::new();
+    for now in 0..24 {
+        let one = served(&mut queue, "r", now).unwrap();
+        let number: usize = event(&one).trim_start_matches('e').parse().unwrap();
+        assert!(last.insert(number % 3, number).is_none_or(|before| before < number), "oldest first");
+        lanes.push(Lane::ALL[number % 3]);
+        answer(&mut queue, "r", &one.token, now, Finding::Safe).unwrap();
+    }
+    for window in lanes.windows(4) {
+        let count = |lane| window.iter().filter(|one| **one == lane).count();
+        assert_eq!((count(Lane::Audit), count(Lane::Held), count(Lane::Uncertain)), (1, 2, 1), "{lanes:?}");
+    }
+}
+
+#[test]
+fn a_lane_that_was_empty_gets_its_share_and_no_more() {
+    let mut queue = queue(settings());
+    (0..60).for_each(|number| add(&mut queue, number, Lane::Uncertain));
+    for now in 0..40 {
+        let one = served(&mut queue, "r", now).unwrap();
+        answer(&mut queue, "r", &one.token, now, Finding::Safe).unwrap();
+    }
+    (100..150).for_each(|number| add(&mut queue, number, Lane::Audit));
+    let audits = (0..10).filter(|now| {
+        let one = served(&mut queue, "r", 100 + now).unwrap();
+        answer(&mut queue, "r", &one.token, 100 + now, Finding::Safe).unwrap();
+        event(&one).len() == 4
+    });
+    assert_eq!(audits.count(), 5);
+}
+
+#[test]
+fn a_full_queue_drops_uncertain_requests_first_and_counts_all() {
+    let mut queue = queue(Settings { requests: 4, ..settings() });
+    for (number, lane) in [Lane::Audit, Lane::Uncertain, Lane::Audit, Lane::Held].into_iter().enumerate() {
+        add(&mut queue, number, lane);
+    }
+    for number in 10..13 {
+        add(&mut queue, number, Lane::Audit);
+    }
+    let counts = queue.counts().clone();
+    assert_eq!((counts.dropped_open, counts.dropped_audit), (2, 1));
+    assert_eq!(
+        (queue.status(&id(0)), queue.status(&id(2))),
+        (Status::NoRequest, Status::Open { missing: 1 })
+    );
+    // Closed requests and labels without a request are bounded too.
+    for number in 100..200 {
+        queue.on_label(&label(number, "x", Source::Review, Finding::Safe));
+    }
+    assert_eq!((queue.shelves().ids().len(), queue.open_of(POLICY)), (8, 4));
+}
+
+#[test]
+fn a_label_of_any_tool_closes_a_request_and_its_retraction_opens_it_again() {
+    let mut queue = queue(settings());
+    let given = label(1, "other", Source::Review, Finding::Safe);
+    // The label may be read before the request.
+    queue.on_label(&given);
+    add(&mut queue, 1, Lane::Held);
+    assert_eq!((served(&mut queue, "r", 0), queue.status(&id(1))), (None, Status::Answered));
+    let retraction =
+        Label { verdict: None, retracts: Some(given.id.clone()), id: "other-2".into(), ..given.clone() };
+    queue.on_label(&retraction);
+    assert_eq!(queue.status(&id(1)), Status::Open { missing: 1 });
+    for source in [Source::Report, Source::Appeal] {
+        queue.on_label(&Label { id: "by-user".into(), ..label(1, "user", source, Finding::Unsafe) });
+    }
+    assert_eq!(queue.status(&id(1)), Status::Open { missing: 1 }, "a report is no answer unless it teaches");
+    queue.on_label(&label(1, "bad", Source::Review, Finding::Safe));
+    assert_eq!(queue.status(&id(1)), Status::Answered);
+    queue.on_edit(&EditAction::Quarantine { tenant: String::new(), annotator: "bad".into() });
+    assert_eq!(queue.status(&id(1)), Status::Open { missing: 1 });
+}
+
+#[test]
+fn the_answer_of_a_request_that_was_closed_is_refused_with_the_reason() {
+    let mut queue = queue(settings());
+    (0..5).for_each(|number| add(&mut queue, number, Lane::Held));
+    let claims: Vec<_> =
+        ["a", "b", "c", "d"].into_iter().map(|name| (name, served(&mut queue, name, 0).unwrap())).collect();
+    queue.on_label(&label(0, "x", Source::Review, Finding::Safe));
+    queue.on_expired(&id(1));
+    queue.on_edit(&EditAction::Erase { tenant: "t".into(), subject: "u2".into() });
+    queue.on_edit(&EditAction::Quarantine { tenant: "t".into(), annotator: "d".into() });
+    let refused = |queue: &mut Queue, (name, one): &(&str, Served)| {
+        answer(queue, name, &one.token, 1, Finding::Safe).unwrap_err()
+    };
+    let reasons: Vec<_> = claims.iter().map(|one| refused(&mut queue, one)).collect();
+    assert_eq!(reasons, [Refusal::Answered, Refusal::Expired, Refusal::Erased, Refusal::Quarantined]);
+    assert_eq!(answer(&mut queue, "a", "forged", 1, Finding::Safe), Err(Refusal::NotClaimed));
+    let of_d = &claims[3].1.token;
+    assert_eq!(answer(&mut queue, "a", of_d, 1, Finding::Safe), Err(Refusal::NotClaimed));
+    assert_eq!(queue.counts().expired, 1);
+}
+
+#[test]
+fn an_expired_claim_is_served_again_and_can_be_answered_only_while_nobody_has_it() {
+    let mut queue = queue(settings());
+    add(&mut queue, 1, Lane::Held);
+    let first = served(&mut queue, "a", 0).unwrap();
+    assert_eq!(served(&mut queue, "b", CLAIM - 1), None);
+    queue.touch("a", &first.token, CLAIM - 1).unwrap();
+    assert_eq!(served(&mut queue, "b", 2 * CLAIM - 2), None, "activity extends the claim");
+    let second = served(&mut queue, "b", 2 * CLAIM).unwrap();
+    assert_eq!(answer(&mut queue, "a", &first.token, 2 * CLAIM, Finding::Safe), Err(Refusal::Claimed));
+    // The claim of b expires in its turn, and a is back.
+    answer(&mut queue, "a", &first.token, 4 * CLAIM, Finding::Unsafe).unwrap();
+    assert_eq!(answer(&mut queue, "b", &second.token, 4 * CLAIM, Finding::Safe), Err(Refusal::Answered));
+    assert_eq!(queue.counts().claims_expired, 2);
+}
+
+#[test]
+fn an_answer_that_is_sent_again_is_the_same_label() {
+    let mut queue = queue(settings());
+    add(&mut queue, 1, Lane::Held);
+    let one = served(&mut queue, "a", 0).unwrap();
+    let prepared = queue.prepare_answer("a", &one.token, 1).unwrap();
+    assert_eq!(queue.prepare_answer("a", &one.token, 2).unwrap(), prepared);
+    // The brokers did not answer and had it nevertheless.
+    let Prepared::Send { label, .. } = prepared else { panic!("{prepared:?}") };
+    let sent = Label { annotator: Some("a".into()), ..Label::new(&id(1), label, Finding::Unsafe) };
+    queue.on_label(&sent);
+    let again = queue.prepare_answer("a", &one.token, 3);
+    assert_eq!(again, Ok(Prepared::Sent { label: sent, request: one.request }));
+    assert!(queue.prepare_undo("a").is_ok());
+}
+
+#[test]
+fn undo_retracts_the_last_answer_and_gives_the_request_back() {
+    let mut queue = queue(settings());
+    (0..2).for_each(|number| add(&mut queue, number, Lane::Held));
+    let one = served(&mut queue, "a", 0).unwrap();
+    let sent = answer(&mut queue, "a", &one.token, 0, Finding::Safe).unwrap();
+    assert_eq!(sent.id, "console/a/1");
+    let other = served(&mut queue, "a", 0).unwrap();
+    let back = undo(&mut queue, "a", 1).unwrap();
+    assert_eq!(event(&back), event(&one));
+    let again = answer(&mut queue, "a", &back.token, 2, Finding::Unsafe).unwrap();
+    assert_eq!(again.id, "console/a/3", "the retraction has the second number");
+    assert_eq!(event(&served(&mut queue, "b", 3).unwrap()), event(&other));
+    assert!(undo(&mut queue, "a", 4).is_some() && undo(&mut queue, "a", 5).is_none());
+}
+
+#[test]
+fn a_skipped_request_goes_to_others_and_comes_back_when_asked_for() {
+    let mut queue = queue(settings());
+    add(&mut queue, 1, Lane::Held);
+    let one = served(&mut queue, "a", 0).unwrap();
+    queue.skip("a", &one.token).unwrap();
+    assert_eq!(queue.next("a", POLICY, 0), Next::Empty { others: 1 });
+    let other = served(&mut queue, "b", 0).unwrap();
+    queue.skip("b", &other.token).unwrap();
+    assert_eq!(queue.forget_skipped("a"), 1);
+    assert!(served(&mut queue, "a", 0).is_some());
+    assert_eq!(queue.counts().skipped, 2);
+}
+
+#[test]
+fn two_who_differ_are_followed_by_a_third() {
+    let mut queue = queue(Settings { second_opinions: 1.0, ..settings() });
+    (0..2).for_each(|number| add(&mut queue, number, Lane::Held));
+    let mut give = |queue: &mut Queue, name: &str, verdict| {
+        let one = served(queue, name, 0).unwrap();
+        answer(queue, name, &one.token, 0, verdict).unwrap();
+        event(&one)
+    };
+    // Of the first request two agree, of the second two differ.
+    let verdicts = [("a", Finding::Safe), ("b", Finding::Safe), ("a", Finding::Safe), ("b", Finding::Unsafe)];
+    let events: Vec<_> = verdicts.map(|(name, verdict)| give(&mut queue, name, verdict)).into();
+    assert_eq!(events, ["e0", "e0", "e1", "e1"]);
+    assert_eq!(queue.status(&id(0)), Status::Answered);
+    assert_eq!(queue.status(&id(1)), Status::Open { missing: 1 });
+    assert_eq!((served(&mut queue, "a", 0), served(&mut queue, "b", 0)), (None, None));
+    assert_eq!(give(&mut queue, "c", Finding::Safe), "e1");
+    assert_eq!(queue.open_of(POLICY), 0);
+}
+
+#[test]
+fn gold_is_mixed_in_at_its_rate_and_answered_as_a_calibration_that_closes_nothing() {
+    let mut queue = queue(Settings { gold: 0.25, requests: 10_000, ..settings() });
+    for number in 0..4_000 {
+        add(&mut queue, number, Lane::Held);
+        if number < 2_000 {
+            queue.on_label(&label(number, "expert", Source::Gold, Finding::Unsafe));
+        }
+    }
+    let (mut gold, mut seen) = (0_u32, BTreeSet::new());
+    for now in 0..2_000 {
+        let one = served(&mut queue, "a", now).unwrap();
+        assert!(seen.insert(event(&one)), "{} was served twice", event(&one));
+        let sent = answer(&mut queue, "a", &one.token, now, Finding::Safe).unwrap();
+        let is_gold = queue.status(&one.request.id) == Status::Gold;
+        assert_eq!(sent.source, if is_gold { Source::Calibration } else { Source::Review });
+        gold += u32::from(is_gold);
+    }
+    // Four standard deviations of 2,000 draws.
+    assert!((423..=577).contains(&gold), "{gold} of 2000");
+    assert_eq!(queue.shelves().gold_total(), 2_000);
+}
+
+#[test]
+fn without_open_requests_no_gold_is_served() {
+    let mut queue = queue(Settings { gold: 1.0, ..settings() });
+    add(&mut queue, 1, Lane::Held);
+    queue.on_label(&label(1, "expert", Source::Gold, Finding::Unsafe));
+    assert_eq!(served(&mut queue, "a", 0), None);
+    add(&mut queue, 2, Lane::Held);
+    assert_eq!(event(&served(&mut queue, "a", 0).unwrap()), "e1");
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Request(usize, Lane),
+    Label(usize, bool),
+    Next(usize),
+    Answer(usize, bool),
+    Late(usize),
+    Skip(usize),
+    Undo(usize),
+    Touch(usize),
+    Wait(Millis),
+    Expire(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (number, who) = (0_usize..12, 0_usize..4);
+    prop_oneof![
+        4 => (number.clone(), prop::sample::select(&Lane::ALL[..])).prop_map(|(one, lane)| Step::Request(one, lane)),
+        1 => (number.clone(), any::<bool>()).prop_map(|(one, safe)| Step::Label(one, safe)),
+        6 => who.clone().prop_map(Step::Next),
+        4 => (who.clone(), any::<bool>()).prop_map(|(who, safe)| Step::Answer(who, safe)),
+        1 => who.clone().prop_map(Step::Late),
+        1 => who.clone().prop_map(Step::Skip),
+        1 => who.clone().prop_map(Step::Undo),
+        1 => who.prop_map(Step::Touch),
+        2 => (0..CLAIM).prop_map(Step::Wait),
+        1 => number.prop_map(Step::Expire),
+    ]
+}
+
+/// The reviewers of a run, with the claim that each one's browser shows, and the first one it ever had.
+struct Team {
+    queue: Queue,
+    now: Millis,
+    shown: [Option<Served>; 4],
+    first: [Option<Served>; 4],
+}
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+impl Team {
+    /// Checks what must hold for a request that a reviewer just got.
+    fn check(&self, who: usize, one: &Served) -> Result<(), TestCaseError> {
+        let holders = (0..4).filter(|other| {
+            let shown = self.shown[*other].as_ref().filter(|shown| shown.request.id == one.request.id);
+            *other != who
+                && shown.is_some_and(|shown| {
+                    self.queue.request(NAMES[*other], &shown.token).is_ok() && shown.expires > self.now
+                })
+        });
+        match self.queue.status(&one.request.id) {
+            Status::Open { missing } => prop_assert!(holders.count() < missing, "{one:?}"),
+            other => prop_assert!(false, "{other:?} was served"),
+        }
+        prop_assert!(one.expires > self.now);
+        Ok(())
+    }
+
+    fn take(&mut self, who: usize, served: Option<Served>) -> Result<(), TestCaseError> {
+        if let Some(one) = &served {
+            self.check(who, one)?;
+            self.first[who].get_or_insert_with(|| one.clone());
+        }
+        self.shown[who] = served;
+        Ok(())
+    }
+
+    fn run(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        match *step {
+            Step::Request(number, lane) => add(&mut self.queue, number, lane),
+            Step::Label(number, safe) => {
+                let verdict = if safe { Finding::Safe } else { Finding::Unsafe };
+                self.queue.on_label(&label(number, "tool", Source::Review, verdict));
+            }
+            Step::Next(who) => {
+                let next = served(&mut self.queue, NAMES[who], self.now);
+                self.take(who, next)?;
+            }
+            Step::Answer(who, safe) => {
+                let Some(one) = self.shown[who].take() else { return Ok(()) };
+                let verdict = if safe { Finding::Safe } else { Finding::Unsafe };
+                let before = self.queue.status(&one.request.id);
+                let result = answer(&mut self.queue, NAMES[who], &one.token, self.now, verdict);
+                if result.is_ok() {
+                    prop_assert!(matches!(before, Status::Open { .. }), "{before:?} was answered");
+                    prop_assert_ne!(before, self.queue.status(&one.request.id));
+                }
+            }
+            // A browser that slept sends the answer of its first request.
+            Step::Late(who) => {
+                let Some(one) = self.first[who].clone() else { return Ok(()) };
+                let before = self.queue.open_of(POLICY);
+                let _ = answer(&mut self.queue, NAMES[who], &one.token, self.now, Finding::Safe);
+                prop_assert!(self.queue.open_of(POLICY) <= before);
+            }
+            Step::Skip(who) => {
+                if let Some(one) = self.shown[who].take() {
+                    let _ = self.queue.skip(NAMES[who], &one.token);
+                }
+            }
+            Step::Undo(who) => {
+                let back = undo(&mut self.queue, NAMES[who], self.now);
+                self.take(who, back)?;
+            }
+            Step::Touch(who) => {
+                if let Some(one) = self.shown[who].take()
+                    && let Ok(held) = self.queue.touch(NAMES[who], &one.token, self.now)
+                {
+                    self.take(who, Some(held))?;
+                }
+            }
+            Step::Wait(millis) => self.now += millis,
+            Step::Expire(number) => self.queue.on_expired(&id(number)),
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_request_is_claimed_by_more_than_it_needs_and_none_is_lost(
+        steps in prop::collection::vec(step(), 0..120),
+        opinions in prop::sample::select(&[0.0, 0.5, 1.0][..]),
+    ) {
+        let queue = queue(Settings { second_opinions: opinions, ..settings() });
+        let mut team = Team { queue, now: 0, shown: Default::default(), first: Default::default() };
+        for step in &steps {
+            team.run(step)?;
+        }
+        // Once all claims have expired, new reviewers get every open request, each as often as answers are missing.
+        team.now += 2 * CLAIM;
+        let open: BTreeSet<_> = (0..12).filter(|one| matches!(team.queue.status(&id(*one)), Status::Open { .. })).collect();
+        prop_assert_eq!(open.len(), team.queue.open_of(POLICY));
+        prop_assert_eq!(open.len(), team.queue.shelves().open_by_reason().map(|(_, count)| count).sum::<usize>());
+        let mut got = BTreeSet::new();
+        for fresh in ["x", "y", "z"] {
+            while let Some(one) = served(&mut team.queue, fresh, team.now) {
+                got.insert(event(&one).trim_start_matches('e').parse().unwrap());
+                answer(&mut team.queue, fresh, &one.token, team.now, Finding::Safe).unwrap();
+            }
+        }
+        prop_assert_eq!(got, open);
+        prop_assert_eq!(team.queue.open_of(POLICY), 0);
+    }
+}

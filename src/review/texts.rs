@@ -1,0 +1,111 @@
+//! Reads the conversation of a request when it is shown. Texts stay in memory while they are shown, and nowhere else.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::codec::{Defaults, Received, Schemas};
+use crate::core::event::Event;
+use crate::core::ledger::RoundId;
+use crate::core::review::ReviewRequest;
+use crate::kafka::{Connection, Lookup, SourceError};
+
+/// The number of conversations in memory. A further one replaces the oldest.
+const MAX_TEXTS: usize = 16;
+/// The time-out for reading an event, if the brokers are near.
+const TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The reason for which a text cannot be shown. It never contains the text.
+#[derive(Debug, Error)]
+pub enum TextError {
+    /// Retention has deleted the event, or the position has another event now.
+    #[error("the event is no longer on its topic")]
+    Expired,
+    /// The request names a topic that is not that of events.
+    #[error("the request names another topic than topics.events: the text cannot be read")]
+    OtherTopic,
+    /// The event cannot be decoded.
+    #[error("the event cannot be read ({name}): was event_fields changed since it was decided?")]
+    Unreadable {
+        /// The name of the error.
+        name: &'static str,
+    },
+    /// The brokers do not answer.
+    #[error("the event cannot be read from its topic: {0}")]
+    Source(#[from] SourceError),
+}
+
+/// Reads conversations.
+pub struct Texts {
+    connection: Connection,
+    topic: String,
+    defaults: Defaults,
+    lookup: Option<Lookup>,
+    shown: VecDeque<(RoundId, Arc<Event>)>,
+}
+
+impl Texts {
+    /// Reads the events of `topic`.
+    #[must_use]
+    pub fn new(connection: &Connection, topic: &str, defaults: Defaults) -> Self {
+        let (connection, topic) = (connection.clone(), topic.to_owned());
+        Self { connection, topic, defaults, lookup: None, shown: VecDeque::new() }
+    }
+
+    /// Returns the event of a request.
+    ///
+    /// # Errors
+    /// Returns a [`TextError`] if the event is deleted or cannot be read.
+    pub fn read(
+        &mut self,
+        request: &ReviewRequest,
+        schemas: Option<&dyn Schemas>,
+    ) -> Result<Arc<Event>, TextError> {
+        if let Some((_, event)) = self.shown.iter().find(|(id, _)| *id == request.id) {
+            return Ok(Arc::clone(event));
+        }
+        if request.origin.topic != self.topic {
+            return Err(TextError::OtherTopic);
+        }
+        let at = (request.origin.partition, request.origin.offset);
+        let record = self.fetch(at)?.ok_or(TextError::Expired)?;
+        let payload = record.payload.as_deref();
+        let received = Received::new(payload, &record.headers, schemas);
+        let event = received
+            .at(&record.topic, record.partition, record.offset)
+            .event(&self.defaults)
+            .map_err(|error| TextError::Unreadable { name: error.name() })?;
+        // The topic may have been created again since the decision.
+        if event.id != request.id.event
+            || event.tenant != request.id.tenant
+            || event.policy != request.id.policy
+        {
+            return Err(TextError::Expired);
+        }
+        let event = Arc::new(event);
+        self.shown.push_back((request.id.clone(), Arc::clone(&event)));
+        if self.shown.len() > MAX_TEXTS {
+            self.shown.pop_front();
+        }
+        Ok(event)
+    }
+
+    /// Forgets the text of a request that is no longer shown.
+    pub fn forget(&mut self, id: &RoundId) {
+        self.shown.retain(|(shown, _)| shown != id);
+    }
+
+    fn fetch(&mut self, at: (i32, i64)) -> Result<Option<crate::kafka::Consumed>, SourceError> {
+        let timeout = self.connection.request_timeout(TIMEOUT);
+        let mut lookup = match self.lookup.take() {
+            Some(lookup) => lookup,
+            None => Lookup::open(&self.connection, &self.topic, timeout)?,
+        };
+        let found = lookup.fetch(&[at], timeout)?;
+        // After an error a new client is opened.
+        self.lookup = Some(lookup);
+        Ok(found.into_iter().next().flatten())
+    }
+}

@@ -21,6 +21,7 @@ mod read;
 pub mod report;
 mod run;
 mod savepoint;
+mod selected;
 mod shifts;
 mod table;
 mod trace;
@@ -31,7 +32,7 @@ pub mod write;
 use thiserror::Error;
 
 pub use args::{ReplayArgs, ReplayContext, Topic};
-pub use figures::{ExpertFigures, Figures, LearnerName, Summary};
+pub use figures::{ExpertFigures, Figures, LearnerName, SelectionFigures, Summary};
 pub use run::{fold_lines, run};
 
 /// An error of a replay, as a text for the operator.

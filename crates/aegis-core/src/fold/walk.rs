@@ -39,6 +39,24 @@ impl Fold {
         spec: &LearnerSpec,
         visit: &mut dyn FnMut(&FoldStep<'_>, &dyn Learner),
     ) -> Result<Option<Box<dyn Learner>>, FoldError> {
+        self.walk_selected(ledger, spec, &mut |_, target| Some(target), visit)
+    }
+
+    /// Does the same as [`Fold::walk`], but the learner predicts every round and learns only some of them: `learns`
+    /// returns the target to learn, given the round's own, or `None` to hide the round from the learner.
+    ///
+    /// # Errors
+    /// Returns [`FoldError::Learner`] if the learner cannot be built from the experts.
+    ///
+    /// # Panics
+    /// Panics as [`Fold::walk`] does.
+    pub fn walk_selected(
+        &self,
+        ledger: &LedgerState,
+        spec: &LearnerSpec,
+        learns: &mut dyn FnMut(Row, f64) -> Option<f64>,
+        visit: &mut dyn FnMut(&FoldStep<'_>, &dyn Learner),
+    ) -> Result<Option<Box<dyn Learner>>, FoldError> {
         let Some(rounds) = self.rounds(ledger) else {
             return Ok(None);
         };
@@ -59,10 +77,61 @@ impl Fold {
             }
             let target = self.order.target(row);
             let plays = learner.weights(&input, &mut weights);
-            let p = learner.step(&input, target);
+            let p = match learns(row, target) {
+                Some(learned) => learner.step(&input, learned),
+                None => learner.predict(&input),
+            };
             let weights = plays.then_some(&*weights);
             visit(&FoldStep { at, row, input, target, p, weights }, &*learner);
         }
         Ok(Some(learner))
+    }
+
+    /// The rounds that count, in the order in which they are folded.
+    pub fn rows(&self) -> impl Iterator<Item = Row> {
+        (0..self.order.len()).filter_map(|at| self.order.row(at))
+    }
+
+    /// The target of a round; NaN if it does not count.
+    ///
+    /// # Panics
+    /// Panics if `row` is not of the ledger that was folded.
+    #[must_use]
+    pub fn target(&self, row: Row) -> f64 {
+        self.order.target(row)
+    }
+
+    /// The p that the learner gives a round in its present state, as score would: experts that are in no round
+    /// that counts have no weight, and before the first such round the learner is the prior over the experts of
+    /// the round. `None` if no expert with a weight is awake. `ledger` is the one that is folded.
+    ///
+    /// # Errors
+    /// Returns [`FoldError::Learner`] if the learner cannot be built from the experts.
+    ///
+    /// # Panics
+    /// Panics if `row` is not of this ledger.
+    pub fn predict(&mut self, ledger: &LedgerState, row: Row) -> Result<Option<f64>, FoldError> {
+        let Some(rounds) = self.rounds(ledger) else { return Ok(None) };
+        let Some((panel, scores)) = rounds.votes(row) else { return Ok(None) };
+        let awake = |votes: &[f64]| votes.iter().any(|vote| !vote.is_nan());
+        if self.learner.is_none() {
+            let names: Vec<&str> = rounds.panels()[panel.number()].iter().map(String::as_str).collect();
+            let votes: Vec<f64> = scores.iter().map(|score| score.awake()).collect();
+            if !awake(&votes) {
+                return Ok(None);
+            }
+            let policy = &self.settings.policy;
+            let prior = self.settings.learner.build(&names, policy);
+            let mut prior = prior.map_err(|reason| FoldError::Learner { policy: policy.clone(), reason })?;
+            let input = RoundInput { votes: &votes, features: None, event: rounds.event(row) };
+            return Ok(Some(prior.predict(&input)));
+        }
+        let encoder = self.encoder_number(rounds);
+        let input = round_input(rounds, &self.roster, encoder, row, &mut self.votes);
+        let learner = self.learner.as_deref_mut();
+        Ok(input
+            .filter(|input| awake(input.votes))
+            .zip(learner)
+            .map(|(input, learner)| learner.predict(&input)))
     }
 }

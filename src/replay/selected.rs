@@ -5,7 +5,7 @@
 //! that results has no hidden label, and its fold is the learner's state. Mistakes are counted on all rounds.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashSet};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::str::FromStr;
 
 use super::ReplayError;
@@ -16,7 +16,7 @@ use crate::core::draw::Draws;
 use crate::core::event::Millis;
 use crate::core::fold::{Fold, FoldError, Settings};
 use crate::core::hash::hex;
-use crate::core::label::Source;
+use crate::core::label::{Mapping, Source};
 use crate::core::learners::tally::Costs;
 use crate::core::learners::{LearnerSpec, Name, Tally};
 use crate::core::ledger::{LabelRecord, Record};
@@ -123,6 +123,8 @@ pub(super) fn select(
         let mut all = Fold::new(Settings {
             learner: LearnerSpec::new(Name::Majority),
             tally: false,
+            // Mistakes are counted against all labels.
+            mapping: Mapping { max_annotator_share: 1.0, ..settings.mapping.clone() },
             ..settings.clone()
         });
         all.mark_all_changed(&loader.ledger);
@@ -195,6 +197,7 @@ impl Selection<'_> {
         let (mut due, mut waiting) = (Due::new(), Vec::new());
         let mut changes = Vec::new();
         let mut played = HashSet::new();
+        let mut targets = all.targets(self.ledger);
         for row in all.rows() {
             let now = rounds.round_time(row);
             while let Some(Reverse((time, at))) = due.peek().copied()
@@ -211,9 +214,10 @@ impl Selection<'_> {
             counts.audit += u64::from(asked.audit);
             counts.random += u64::from(asked.random);
             counts.margin += u64::from(asked.margin);
-            let target = all.target(row);
-            // Without a p the event is reviewed, which is right where it is unsafe.
-            counts.mistakes_when_decided += u64::from(p.is_none_or(|p| p >= EVEN) != (target >= EVEN));
+            if let Some(target) = targets.next(rounds, row) {
+                // Without a p the event is reviewed, which is right if it is unsafe.
+                counts.mistakes_when_decided += u64::from(p.is_none_or(|p| p >= EVEN) != (target >= EVEN));
+            }
             played.insert(row);
             for record in self.labels(row, asked) {
                 if self.late && record.received > now {
@@ -268,11 +272,15 @@ fn all_rounds(
     fold: &Fold,
     (mut counts, costs): (SelectionFigures, Option<Costs>),
 ) -> Result<Figures, ReplayError> {
-    let Settings { learner: spec, mapping, .. } = fold.settings();
-    let rounds = shown.find(&fold.settings().policy).and_then(|policy| shown.rounds(policy));
+    let spec = &fold.settings().learner;
     let mut tally: Option<Tally> = None;
+    let mut learned = HashMap::new();
+    if let Some(rounds) = shown.find(&fold.settings().policy).and_then(|policy| shown.rounds(policy)) {
+        let mut targets = fold.targets(shown);
+        learned.extend(fold.rows().filter_map(|row| Some((row, targets.next(rounds, row)?))));
+    }
     let mut learns = |row, _| {
-        let target = rounds.and_then(|rounds| rounds.target(row, mapping, shown.edits()));
+        let target = learned.get(&row).copied();
         counts.used += u64::from(target.is_some());
         target
     };

@@ -1,8 +1,11 @@
 //! A pass over all rounds with a separate learner, for figures that the fold does not keep.
 
+use super::influence::Influence;
+use super::order::Order;
 use super::{Fold, FoldError, round_input};
+use crate::label::Mapping;
 use crate::learners::{Learner, LearnerSpec, RoundInput};
-use crate::ledger_state::{LedgerState, Row};
+use crate::ledger_state::{Edits, LedgerState, Rounds, Row};
 
 /// One round of [`Fold::walk`].
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +22,28 @@ pub struct FoldStep<'a> {
     pub p: f64,
     /// The weights that it played over the experts; `None` if it plays a p of its own.
     pub weights: Option<&'a [f64]>,
+}
+
+/// The targets of a fold's rounds, one after the other.
+#[derive(Debug)]
+pub struct Targets<'a> {
+    order: &'a Order,
+    mapping: &'a Mapping,
+    edits: &'a Edits,
+    influence: Option<Influence>,
+}
+
+impl Targets<'_> {
+    /// The target of the next round; `None` if all of its labels are above the cap of their annotators.
+    ///
+    /// # Panics
+    /// Panics if `row` is not of the ledger that was folded.
+    pub fn next(&mut self, rounds: &Rounds, row: Row) -> Option<f64> {
+        match &mut self.influence {
+            None => Some(self.order.target(row)),
+            Some(influence) => influence.target(rounds, row, self.mapping, self.edits),
+        }
+    }
 }
 
 impl Fold {
@@ -66,8 +91,11 @@ impl Fold {
         let encoder = self.encoder_number(rounds);
         let mut votes = vec![f64::NAN; self.experts().len()];
         let mut weights = vec![0.0; votes.len()];
-        for at in 0..self.order.len() {
-            let row = self.order.row(at).expect("the order does not change during a walk");
+        let mut targets = self.targets(ledger);
+        for (at, row) in self.rows().enumerate() {
+            let Some(target) = targets.next(rounds, row) else {
+                continue;
+            };
             let Some(input) = round_input(rounds, &self.roster, encoder, row, &mut votes) else {
                 continue;
             };
@@ -75,7 +103,6 @@ impl Fold {
             if input.votes.iter().all(|vote| vote.is_nan()) {
                 continue;
             }
-            let target = self.order.target(row);
             let plays = learner.weights(&input, &mut weights);
             let p = match learns(row, target) {
                 Some(learned) => learner.step(&input, learned),
@@ -92,13 +119,11 @@ impl Fold {
         (0..self.order.len()).filter_map(|at| self.order.row(at))
     }
 
-    /// The target of a round; NaN if it does not count.
-    ///
-    /// # Panics
-    /// Panics if `row` is not of the ledger that was folded.
+    /// The targets of the rounds, to be asked for in the order of [`Fold::rows`]. `ledger` is the one that was folded.
     #[must_use]
-    pub fn target(&self, row: Row) -> f64 {
-        self.order.target(row)
+    pub fn targets<'a>(&'a self, ledger: &'a LedgerState) -> Targets<'a> {
+        let mapping = &self.settings.mapping;
+        Targets { order: &self.order, mapping, edits: ledger.edits(), influence: Influence::new(mapping) }
     }
 
     /// The p that the learner gives a round in its present state, as score would: experts that are in no round

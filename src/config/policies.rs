@@ -149,6 +149,9 @@ struct Written {
     /// A note that reviewers of this policy see beside every conversation. It changes no decision, and can be changed
     /// without another version.
     reviewer_note: String,
+    /// The greatest share of the labels that one annotator may hold, above 0 and up to 1. The labels above it do not teach.
+    /// With 1, no annotator is capped. Gold labels are not counted.
+    max_annotator_share: f64,
     /// Rules for single categories, by slug. The strictest rule that applies determines the action.
     categories: BTreeMap<String, Rule>,
 }
@@ -248,6 +251,7 @@ impl Default for Written {
             teaches: vec!["review".into(), "gold".into()],
             release: Release::default().word().into(),
             reviewer_note: String::new(),
+            max_annotator_share: 1.0,
             categories: BTreeMap::new(),
         }
     }
@@ -270,6 +274,13 @@ fn one_of<T: Copy>(
 
 fn share(field: &'static str, given: f64) -> Result<f64, Wrong> {
     if (0.0..=1.0).contains(&given) { Ok(given) } else { Err((field, "lies between 0 and 1".into())) }
+}
+
+fn annotator_share(given: f64) -> Result<f64, Wrong> {
+    if given > 0.0 && given <= 1.0 {
+        return Ok(given);
+    }
+    Err(("max_annotator_share", "is above 0 and at most 1: write for example 0.2, or 1 for no cap".into()))
 }
 
 fn cost(field: &'static str, given: f64) -> Result<f64, Wrong> {
@@ -310,6 +321,7 @@ impl Written {
             mapping: Mapping {
                 needs_caution: share("needs_caution", self.needs_caution)?,
                 teaches: teaches?,
+                max_annotator_share: annotator_share(self.max_annotator_share)?,
             },
             learner: self.parameters.learner(&self.learner)?,
             release: one_of("release", &self.release, &Release::ALL, Release::word)?,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::ReplayError;
+use super::selected::LabelSampling;
 use super::write::Policy;
 use crate::codec::Defaults;
 use crate::core::learners::tally::Costs;
@@ -42,6 +43,9 @@ pub struct ReplayArgs {
     /// Costs of a miss and of a false alarm: a threshold and a cost-weighted error of their own
     #[arg(long, value_name = "FN:FP")]
     pub costs: Option<String>,
+    /// Hide the labels that this sampling would not have asked for: audit=P, random=P, margin=DISTANCE, combined by commas
+    #[arg(long, value_name = "SAMPLING", conflicts_with_all = ["resume", "trace", "report"])]
+    pub labels: Option<String>,
     /// Write the figures as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -116,6 +120,12 @@ impl ReplayArgs {
             return Ok(LearnerChoice::Headers);
         };
         if name == "all" {
+            if self.labels.is_some() {
+                return Err(ReplayError::Usage(
+                    "--learner all shows every label to each learner: name one learner beside --labels"
+                        .to_owned(),
+                ));
+            }
             if given || self.noise.is_some() {
                 return Err(ReplayError::Usage(
                     "--learner all takes no parameters: each plays with its own".to_owned(),
@@ -137,6 +147,11 @@ impl ReplayArgs {
         };
         spec.check().map_err(|error| usage(&error))?;
         Ok(LearnerChoice::One(spec))
+    }
+
+    pub(super) fn labels(&self) -> Result<Option<LabelSampling>, ReplayError> {
+        let sampling = self.labels.as_deref().map(str::parse).transpose();
+        sampling.map_err(|reason: String| ReplayError::Usage(format!("--labels: {reason}")))
     }
 
     pub(super) fn costs(&self) -> Result<Option<Costs>, ReplayError> {

@@ -71,8 +71,30 @@ pub struct Figures {
     /// the learner.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotators: BTreeMap<String, AnnotatorFigures>,
+    /// The labels that `--labels` left. `None` without the flag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<SelectionFigures>,
     /// The state's hash, in hexadecimal.
     pub state_hash: String,
+}
+
+/// The labels that a sampling would have asked for. All other figures are of all rounds, and the learner's state is that
+/// of a ledger without the hidden labels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct SelectionFigures {
+    /// Rounds from which the learner learned.
+    pub used: u64,
+    /// The share of these rounds among all rounds.
+    pub share: f64,
+    /// Rounds for which the audit draw came up.
+    pub audit: u64,
+    /// Rounds for which the flat draw `random` came up.
+    pub random: u64,
+    /// Rounds whose p was within the margin.
+    pub margin: u64,
+    /// Mistakes of the p with which rounds were selected. It was computed from the labels that had come by then, so it
+    /// differs from `mistakes` if labels are late.
+    pub mistakes_when_decided: u64,
 }
 
 /// One annotator's agreement. Two labels agree when both say unsafe (.5 or more) or both safe.
@@ -153,6 +175,7 @@ impl Figures {
             cost_weighted_error: costs.map(|_| 0.0),
             experts: BTreeMap::new(),
             annotators: BTreeMap::new(),
+            labels: None,
             state_hash,
         };
         let Some((learner, tally)) = played else { return figures };

@@ -83,6 +83,11 @@ fn policy(name: &str, given: &Value) -> Result<HeaderPolicy, String> {
             teaches.as_array().and_then(|list| list.iter().map(source).collect::<Option<BTreeSet<_>>>());
         settings.mapping.teaches = sources.ok_or("teaches: not a list of sources")?;
     }
+    if let Some(share) = given.get("max_annotator_share") {
+        let share = share.as_f64().filter(|share| *share > 0.0 && *share <= 1.0);
+        settings.mapping.max_annotator_share =
+            share.ok_or("max_annotator_share: not a number above 0 and up to 1")?;
+    }
     if let Some(encoder) = given.get("encoder") {
         let encoder = encoder.as_str().and_then(unhex);
         settings.encoder = Some(encoder.ok_or("encoder: not 64 hexadecimal digits")?);

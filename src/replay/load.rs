@@ -60,6 +60,8 @@ pub(super) struct Loader {
     pub(super) timed: Option<bool>,
     /// The number of lines with votes so far.
     pub(super) position: i64,
+    /// If `true`, nothing is folded before all lines are read.
+    pub(super) folds_last: bool,
     /// If `true`, a savepoint is being read, whose lines contain their positions.
     pub(super) resuming: bool,
     pub(super) savepoint: Option<Savepoint>,
@@ -313,8 +315,15 @@ impl Loader {
     }
 
     fn fold(&self, policy: &str) -> Result<Fold, ReplayError> {
+        let mut fold = Fold::new(self.fold_settings(policy)?);
+        fold.mark_all_changed(&self.ledger);
+        Ok(fold)
+    }
+
+    /// Returns the settings of the fold of a policy.
+    pub(super) fn fold_settings(&self, policy: &str) -> Result<Settings, ReplayError> {
         let settings = self.settings(policy)?;
-        let mut fold = Fold::new(Settings {
+        Ok(Settings {
             policy: policy.to_owned(),
             learner: settings.learner,
             mapping: settings.mapping,
@@ -322,14 +331,15 @@ impl Loader {
             memory: DEFAULT_MEMORY,
             tally: true,
             costs: self.costs,
-        });
-        fold.mark_all_changed(&self.ledger);
-        Ok(fold)
+        })
     }
 
     /// Advances the folds if that does not cost much more than it saves: lines in order are folded as they come, shuffled
     /// ones when their number has doubled.
     pub(super) fn advance_folds(&mut self) {
+        if self.folds_last {
+            return;
+        }
         for number in self.folds.len()..self.ledger.policies().len() {
             // An error is reported by `finish`, when all headers are known.
             let fold = self.fold(self.ledger.policies()[number].policy()).ok();

@@ -22,6 +22,7 @@ mod read;
 pub mod report;
 mod run;
 mod savepoint;
+mod selected;
 mod shifts;
 mod table;
 mod trace;
@@ -32,7 +33,7 @@ pub mod write;
 use thiserror::Error;
 
 pub use args::{ReplayArgs, ReplayContext, Topic};
-pub use figures::{ExpertFigures, Figures, LearnerName, Summary};
+pub use figures::{ExpertFigures, Figures, LearnerName, SelectionFigures, Summary};
 pub use ledger::read_ledger;
 pub use run::{fold_lines, run};
 

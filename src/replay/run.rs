@@ -7,16 +7,17 @@ use std::time::Instant;
 
 use super::args::{LearnerChoice, ReplayContext};
 use super::batch::Batch;
-use super::figures::{Figures, Summary};
+use super::figures::{AnnotatorFigures, Figures, Summary};
 use super::ingest::{LineCounts, StreamReader};
 use super::line::Parser;
 use super::load::{Loader, Refused};
 use super::shifts::Shifts;
-use super::{ReplayArgs, ReplayError, embed, report, savepoint, table, trace};
+use super::{ReplayArgs, ReplayError, embed, report, savepoint, selected, table, trace};
 use crate::codec::{Encoding, encode_published};
 use crate::core::fold::Fold;
 use crate::core::hash::{HashedState, hex, state_hash};
 use crate::core::learners::{Learner, LearnerSpec, Name, Parameter, Tally};
+use crate::core::ledger_state::LedgerState;
 use crate::core::predictor::StateHash;
 
 /// The greatest number of shifts in the best sequence of experts in hindsight.
@@ -37,6 +38,7 @@ pub fn run(
         return Err(ReplayError::Usage("nothing to read: name a STREAM".to_owned()));
     }
     let learner = args.learner()?;
+    let sampling = args.labels()?;
     let mut loader = new_loader(args, context, &learner)?;
     let counts = read_streams(args, context, &learner, &mut loader, notes)?;
     if args.embed {
@@ -45,10 +47,17 @@ pub fn run(
     if let Some(path) = &args.write {
         savepoint::write_records(path, &loader)?;
     }
-    let folds = loader.finish()?;
-    let figures = folds.iter().map(|fold| (fold.settings().policy.clone(), figures(fold, &loader)));
+    let (folds, policies) = match &sampling {
+        None => {
+            let folds = loader.finish()?;
+            let figures = folds.iter().map(|fold| (fold.settings().policy.clone(), figures(fold, &loader)));
+            let figures = figures.collect();
+            (folds, figures)
+        }
+        Some(sampling) => selected::select(&mut loader, sampling)?,
+    };
     let mut summary = Summary {
-        policies: figures.collect(),
+        policies,
         learners: BTreeMap::new(),
         lines: counts.lines,
         malformed: counts.malformed,
@@ -72,6 +81,7 @@ fn new_loader(
 ) -> Result<Loader, ReplayError> {
     let mut loader = Loader::default();
     loader.costs = args.costs()?;
+    loader.folds_last = args.labels.is_some();
     loader.seed = args.seed.as_ref().map(|seed| seed.as_bytes().to_vec());
     if let LearnerChoice::One(spec) = learner {
         loader.learner = Some(spec.clone());
@@ -175,14 +185,19 @@ fn figures(fold: &Fold, loader: &Loader) -> Figures {
     let played = fold.learner().zip(fold.tally());
     let hash = hex(&fold.state_hash(&loader.ledger));
     let mut figures = Figures::new(&fold.settings().learner, fold.experts(), loader.costs, played, hash);
-    let ledger = &loader.ledger;
+    figures.annotators = annotators(fold, &loader.ledger);
+    figures
+}
+
+/// Returns the agreement of the annotators of a policy, if any label names one.
+pub(super) fn annotators(fold: &Fold, ledger: &LedgerState) -> BTreeMap<String, AnnotatorFigures> {
     if let Some(rounds) = ledger.find(&fold.settings().policy).and_then(|policy| ledger.rounds(policy))
         && rounds.names_annotators()
     {
         let found = rounds.reliability(&fold.settings().mapping, ledger.edits());
-        figures.annotators = found.iter().map(|(name, found)| (name.clone(), found.into())).collect();
+        return found.iter().map(|(name, found)| (name.clone(), found.into())).collect();
     }
-    figures
+    BTreeMap::new()
 }
 
 /// Folds lines held in memory, in any order, and returns the hash of each policy's state.

@@ -22,6 +22,22 @@ pub(super) fn one(policy: Option<&str>, figures: &Figures) -> String {
         })
         .unwrap_or_default(),
     );
+    if let Some(labels) = &figures.labels {
+        let _ = writeln!(
+            text,
+            "  labels used        {:>10}   {:.1} % of the rounds; drawn: audit {}, random {}, within the margin {}",
+            labels.used,
+            100.0 * labels.share,
+            labels.audit,
+            labels.random,
+            labels.margin,
+        );
+        let _ = writeln!(
+            text,
+            "  when decided       {:>10}   mistakes of the p that was known before later labels came",
+            labels.mistakes_when_decided
+        );
+    }
     let _ = writeln!(text, "  loss               {:>14.3}", figures.loss);
     let _ = writeln!(text, "  Brier              {:>16.5}", figures.brier);
     let _ = writeln!(text, "  calibration error  {:>16.5}", figures.calibration_error);

@@ -47,6 +47,8 @@ struct HeaderPolicy<'a> {
     needs_caution: f64,
     teaches: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    max_annotator_share: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     encoder: Option<String>,
 }
 
@@ -193,6 +195,7 @@ impl<W: Write> Writer<W> {
                 prior: prior.map(|prior| prior.iter().map(|(id, mass)| (id.as_str(), *mass)).collect()),
                 needs_caution: settings.mapping.needs_caution,
                 teaches: settings.mapping.teaches.iter().map(|source| source.word()).collect(),
+                max_annotator_share: settings.mapping.caps().then_some(settings.mapping.max_annotator_share),
                 encoder: settings.encoder.as_ref().map(hex),
             };
             (settings.name.as_str(), policy)

@@ -6,6 +6,7 @@ mod learners_shared;
 mod records;
 mod report;
 mod savepoints;
+mod selected;
 #[cfg(feature = "shared-data")]
 mod shared;
 mod streams;

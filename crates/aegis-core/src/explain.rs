@@ -146,7 +146,11 @@ mod tests {
             features: true,
             sheds: true,
             cheap: Vec::new(),
-            mapping: Mapping { needs_caution: 1.0, teaches: BTreeSet::from([Source::Review]) },
+            mapping: Mapping {
+                needs_caution: 1.0,
+                teaches: BTreeSet::from([Source::Review]),
+                ..Mapping::default()
+            },
             learner: LearnerSpec::new(learner),
             release: Release::Automatic,
         }

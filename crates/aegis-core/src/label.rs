@@ -163,12 +163,16 @@ pub struct Mapping {
     pub needs_caution: f64,
     /// The sources whose labels teach.
     pub teaches: BTreeSet<Source>,
+    /// The greatest share of the labels that one annotator may hold, in (0,1\]. The labels above it do not teach. 1 for no
+    /// cap.
+    pub max_annotator_share: f64,
 }
 
 impl Default for Mapping {
-    /// Needs Caution counts as unsafe. Reviews and gold labels teach; the other sources do not.
+    /// Needs Caution counts as unsafe. Reviews and gold labels teach; the other sources do not. No annotator is capped.
     fn default() -> Self {
-        Self { needs_caution: 1.0, teaches: BTreeSet::from([Source::Review, Source::Gold]) }
+        let teaches = BTreeSet::from([Source::Review, Source::Gold]);
+        Self { needs_caution: 1.0, teaches, max_annotator_share: 1.0 }
     }
 }
 
@@ -177,7 +181,15 @@ impl Mapping {
     #[must_use]
     pub fn canonical(&self) -> String {
         let sources: Vec<_> = self.teaches.iter().map(|source| source.word()).collect();
-        format!("needs_caution={};teaches={}", self.needs_caution, sources.join(","))
+        let line = format!("needs_caution={};teaches={}", self.needs_caution, sources.join(","));
+        // The line of a mapping without a cap is that of the versions before there was one.
+        if self.caps() { format!("{line};max_annotator_share={}", self.max_annotator_share) } else { line }
+    }
+
+    /// Returns `true` if there is a cap on the share of one annotator.
+    #[must_use]
+    pub fn caps(&self) -> bool {
+        self.max_annotator_share < 1.0
     }
 
     /// The value of a label, in \[0,1\]; `None` for a retraction, and for a label without verdict and severity.

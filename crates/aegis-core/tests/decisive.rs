@@ -55,7 +55,11 @@ fn policy(rng: &mut Rng) -> Policy {
         features: true,
         sheds: true,
         cheap: Vec::new(),
-        mapping: Mapping { needs_caution: 1.0, teaches: BTreeSet::from([Source::Review]) },
+        mapping: Mapping {
+            needs_caution: 1.0,
+            teaches: BTreeSet::from([Source::Review]),
+            ..Mapping::default()
+        },
         learner: LEARNERS[rng.usize(..LEARNERS.len())].parse().unwrap(),
         release: Release::Automatic,
     }

@@ -183,7 +183,7 @@ fn an_expert_with_an_implied_category_is_decisive_for_a_rule_about_it() {
         features: false,
         sheds: false,
         cheap: Vec::new(),
-        mapping: Mapping { needs_caution: 1.0, teaches: BTreeSet::new() },
+        mapping: Mapping { needs_caution: 1.0, teaches: BTreeSet::new(), ..Mapping::default() },
         learner: "majority".parse().unwrap(),
         release: Release::Automatic,
     };

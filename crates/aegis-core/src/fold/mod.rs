@@ -7,6 +7,7 @@
 //! appears or disappears, all rounds are folded again.
 
 mod checkpoints;
+mod influence;
 mod order;
 mod publish;
 mod roster;
@@ -18,12 +19,14 @@ use super::features::EncoderId;
 use super::label::Mapping;
 use super::learners::tally::{Certificate, Costs};
 use super::learners::{Learner, LearnerSpec, RoundInput, SpecError, Tally};
-use super::ledger_state::{Change, LedgerState, Rounds, Row};
+use super::ledger_state::{Change, Edits, LedgerState, Rounds, Row};
 use checkpoints::Checkpoints;
+use influence::Influence;
 use order::Order;
 use roster::Roster;
 
-pub use walk::FoldStep;
+pub use influence::START as FREE_LABELS;
+pub use walk::{FoldStep, Targets};
 
 /// The default of [`Settings::memory`], in bytes.
 pub const DEFAULT_MEMORY: usize = 64 << 20;
@@ -94,6 +97,8 @@ pub struct Fold {
     /// `None` before the first round that counts.
     learner: Option<Box<dyn Learner>>,
     tally: Option<Tally>,
+    /// The labels so far by annotator; `None` without a cap.
+    influence: Option<Influence>,
     checkpoints: Checkpoints,
     /// The number of rounds folded.
     at: usize,
@@ -128,6 +133,7 @@ impl Fold {
             checkpoints: Checkpoints::new(settings.memory),
             learner_line: settings.learner.canonical(),
             mapping_line: settings.mapping.canonical(),
+            influence: Influence::new(&settings.mapping),
             settings,
             order: Order::default(),
             roster: Roster::default(),
@@ -234,7 +240,7 @@ impl Fold {
         let encoder = self.encoder_number(rounds);
         while self.at < end {
             let stop = self.next_checkpoint.min(end);
-            self.run(rounds, encoder, stop);
+            self.run(rounds, ledger.edits(), encoder, stop);
             if self.at == self.next_checkpoint {
                 self.save();
             }
@@ -254,7 +260,7 @@ impl Fold {
     }
 
     /// Folds rounds until `self.at` is `stop`. This is the hot loop; it does not allocate.
-    fn run(&mut self, rounds: &Rounds, encoder: Option<usize>, stop: usize) {
+    fn run(&mut self, rounds: &Rounds, edits: &Edits, encoder: Option<usize>, stop: usize) {
         let learner = self.learner.as_deref_mut().expect("rounds that count have experts");
         while self.at < stop {
             let row = self.order.row(self.at).expect("at most all rounds that count are folded");
@@ -263,7 +269,13 @@ impl Fold {
             let Some(input) = round_input(rounds, &self.roster, encoder, row, &mut self.votes) else {
                 continue;
             };
-            let target = self.order.target(row);
+            let mut target = self.order.target(row);
+            if let Some(influence) = &mut self.influence {
+                let Some(capped) = influence.target(rounds, row, &self.settings.mapping, edits) else {
+                    continue;
+                };
+                target = capped;
+            }
             match &mut self.tally {
                 None => {
                     learner.step(&input, target);
@@ -286,14 +298,23 @@ impl Fold {
             return;
         };
         let end = self.order.len();
-        self.checkpoints.save(self.at, end, self.tally.as_ref(), |state| learner.save(state));
+        let influence = self.influence.as_ref();
+        self.checkpoints.save(self.at, end, self.tally.as_ref(), |state| {
+            learner.save(state);
+            if let Some(influence) = influence {
+                influence.save(state);
+            }
+        });
         self.next_checkpoint = self.checkpoints.next(end);
     }
 
     /// Restores the newest checkpoint at or before the round number `first`.
     fn rewind(&mut self, first: usize) -> Result<(), FoldError> {
         let learner = self.learner.as_deref_mut().expect("folded rounds have experts");
-        let (at, state, tally) = self.checkpoints.rewind(first);
+        let (at, mut state, tally) = self.checkpoints.rewind(first);
+        if let Some(influence) = &mut self.influence {
+            state = influence.load(state);
+        }
         learner.load(state).map_err(|_| FoldError::Checkpoint { policy: self.settings.policy.clone() })?;
         if let (Some(tally), Some(then)) = (&mut self.tally, tally) {
             tally.clone_from(then);
@@ -307,6 +328,7 @@ impl Fold {
     fn rebuild(&mut self) -> Result<(), FoldError> {
         self.at = 0;
         self.checkpoints.clear();
+        self.influence = Influence::new(&self.settings.mapping);
         self.learner = self.build(&self.settings.learner)?;
         let experts = self.roster.experts().len();
         self.votes = vec![f64::NAN; experts];

@@ -117,7 +117,9 @@ impl Order {
                     later.push((row, Placed::NOT_COUNTED));
                     removed = true;
                 }
-                (Some(old), Some(new)) if !votes && old.target.to_bits() == new.target.to_bits() => {}
+                // With a cap on annotators, the labels matter beside their mean.
+                (Some(old), Some(new))
+                    if !votes && !mapping.caps() && old.target.to_bits() == new.target.to_bits() => {}
                 (None, Some(new)) => {
                     lower(new.time, row);
                     roster.add(new.panel, new.encoder);

@@ -4,7 +4,7 @@ use super::edits::Edits;
 use super::rounds::{Rounds, Row};
 use super::stored::{Entry, Stored};
 use super::{LabelEntry, LedgerError};
-use crate::label::{Label, Mapping, target};
+use crate::label::{Label, Mapping, Source, live, target};
 use crate::ledger::{LabelRecord, LabelStatus};
 
 impl Rounds {
@@ -128,6 +128,23 @@ impl Rounds {
         }
         let labels = self.accepted(row);
         target(&labels, mapping, |annotator| edits.quarantines(tenant, annotator))
+    }
+
+    /// Calls `visit` with the annotator's number, the source and the value of each live label of the round, in the order of
+    /// the annotators' names. Labels without an annotator have the number 0.
+    pub(crate) fn for_each_live(
+        &self,
+        row: Row,
+        mapping: &Mapping,
+        edits: &Edits,
+        mut visit: impl FnMut(usize, Source, f64),
+    ) {
+        let tenant = self.tenant(row);
+        let labels = self.accepted(row);
+        let number = |name: &str| self.annotators.find(0, name).map_or(0, |number| number as usize + 1);
+        for (label, value) in live(&labels, mapping, |annotator| edits.quarantines(tenant, annotator)) {
+            visit(label.annotator.as_deref().map_or(0, number), label.source, value);
+        }
     }
 
     /// The labels of a round that may teach.

@@ -85,7 +85,8 @@ mod tests {
     fn decisive_votes_are_not_scored() {
         let mut ledger = LedgerState::new();
         add(&mut ledger, 0, &[("a", Some(0.0), false), ("decisive", Some(0.5), false)], Some(Finding::Safe));
-        let mapping = Mapping { needs_caution: 1.0, teaches: BTreeSet::from([Source::Review]) };
+        let mapping =
+            Mapping { needs_caution: 1.0, teaches: BTreeSet::from([Source::Review]), ..Mapping::default() };
         let rounds = ledger.rounds(ledger.find("p").unwrap()).unwrap();
         let found = rounds.brier(&mapping, ledger.edits(), 10);
         assert_eq!(found.into_iter().collect::<Vec<_>>(), [("a".to_owned(), 0.0)]);
@@ -98,7 +99,8 @@ mod tests {
         add(&mut ledger, 1, &[("a", Some(0.5), false), ("b", Some(1.0), true)], Some(Finding::Unsafe));
         add(&mut ledger, 2, &[("a", None, false), ("b", Some(0.6), true)], Some(Finding::Safe));
         add(&mut ledger, 3, &[("a", Some(1.0), false), ("b", Some(1.0), true)], None);
-        let mapping = Mapping { needs_caution: 1.0, teaches: BTreeSet::from([Source::Review]) };
+        let mapping =
+            Mapping { needs_caution: 1.0, teaches: BTreeSet::from([Source::Review]), ..Mapping::default() };
         let rounds = ledger.rounds(ledger.find("p").unwrap()).unwrap();
         let all = rounds.brier(&mapping, ledger.edits(), 10);
         assert_eq!((all["a"], all["b"]), ((1.0 + 0.25) / 2.0, (0.0 + 0.36) / 2.0));

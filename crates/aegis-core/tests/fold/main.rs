@@ -1,14 +1,15 @@
 //! The state is a function of the set of records: against a plain model, in any order of arrival.
 
 mod edits;
+mod influence;
 mod orders;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use aegis_core::features::DIMENSIONS;
-use aegis_core::fold::{Fold, FoldStep, Settings};
+use aegis_core::fold::{FREE_LABELS, Fold, FoldStep, Settings};
 use aegis_core::hash::{HashedState, hex, state_hash};
-use aegis_core::label::{DecisionRef, Finding, Label, Mapping, Source, target};
+use aegis_core::label::{DecisionRef, Finding, Label, Mapping, Source, live};
 use aegis_core::learners::{Learner, RoundInput};
 use aegis_core::ledger::{
     Edit, EditAction, LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote, TextFeatures,
@@ -213,13 +214,18 @@ fn model(records: &[Record], settings: &Settings) -> StateHash {
         let of_round = labels.get(id).cloned().unwrap_or_default();
         let accepted: Vec<Label> =
             of_round.into_values().filter(|f| f.status.counts()).map(|f| f.label).collect();
-        let y = target(&accepted, &settings.mapping, |annotator| marked(&quarantined, &id.tenant, annotator));
+        let quarantined = |annotator: &str| marked(&quarantined, &id.tenant, annotator);
+        let live = live(&accepted, &settings.mapping, quarantined);
+        let live: Vec<_> =
+            live.iter().map(|(label, y)| (label.annotator.clone(), label.source, *y)).collect();
         let awake = round.votes.iter().any(|vote| vote.score.is_some() && !vote.shadow);
-        if let Some(y) = y.filter(|_| awake) {
-            rounds.push((round, y));
+        if awake && !live.is_empty() {
+            rounds.push((round, live));
         }
     }
     rounds.sort_by_key(|(round, _)| (round.round_time, &round.id.tenant, &round.id.event));
+    let rounds: Vec<_> =
+        rounds.iter().zip(targets(&rounds, &settings.mapping)).map(|((r, _), y)| (*r, y)).collect();
     let experts: BTreeSet<String> =
         rounds.iter().flat_map(|(round, _)| round.votes.iter().map(|vote| vote.expert.clone())).collect();
     let experts: Vec<String> = experts.into_iter().collect();
@@ -233,7 +239,7 @@ fn model(records: &[Record], settings: &Settings) -> StateHash {
     let mut state = Vec::new();
     if !names.is_empty() {
         let mut learner = settings.learner.build(&names, &settings.policy).unwrap();
-        for (round, y) in &rounds {
+        for (round, y) in rounds.iter().filter_map(|(round, y)| Some((round, (*y)?))) {
             let vote = |expert: &String| {
                 let vote = round.votes.iter().find(|vote| vote.expert == *expert);
                 vote.filter(|vote| !vote.shadow).and_then(|vote| vote.score).unwrap_or(f64::NAN)
@@ -241,7 +247,7 @@ fn model(records: &[Record], settings: &Settings) -> StateHash {
             let votes: Vec<f64> = experts.iter().map(vote).collect();
             let readable = round.features.as_ref().filter(|known| Some(known.encoder) == encoder);
             let features = readable.map(|known| &*known.features);
-            learner.step(&RoundInput { votes: &votes, features, event: &round.id.event }, *y);
+            learner.step(&RoundInput { votes: &votes, features, event: &round.id.event }, y);
         }
         learner.save(&mut state);
     }
@@ -254,6 +260,31 @@ fn model(records: &[Record], settings: &Settings) -> StateHash {
         last_key: rounds.last().map(|(j, _)| (j.round_time, j.id.tenant.as_str(), j.id.event.as_str())),
         state: &state,
     })
+}
+
+/// A live label: annotator, source and value.
+type Live = (Option<String>, Source, f64);
+
+/// The target of each round by the definition of the cap: an annotator's label counts if fewer than
+/// `FREE_LABELS` + s/(1-s) times the labels of all others so far counted before.
+fn targets(rounds: &[(&RoundRecord, Vec<Live>)], mapping: &Mapping) -> Vec<Option<f64>> {
+    let share = mapping.max_annotator_share;
+    let (mut given, mut counted): (Vec<Option<Option<String>>>, Vec<Option<String>>) = Default::default();
+    let mean = |live: &Vec<Live>| {
+        let counts = |(annotator, source, _): &&Live| {
+            let own = counted.iter().filter(|other| *other == annotator).count();
+            let others = given.iter().filter(|other| other.as_ref() != Some(annotator)).count();
+            let limit = f64::from(FREE_LABELS) + share / (1.0 - share) * others as f64;
+            share == 1.0 || *source == Source::Gold || (own as f64) < limit
+        };
+        let teaching: Vec<&Live> = live.iter().filter(counts).collect();
+        given.extend(live.iter().map(|(name, source, _)| (*source != Source::Gold).then(|| name.clone())));
+        let named = teaching.iter().filter(|(_, source, _)| *source != Source::Gold);
+        counted.extend(named.map(|(name, ..)| name.clone()));
+        let sum: f64 = teaching.iter().map(|(_, _, y)| y).sum();
+        (!teaching.is_empty()).then(|| sum / teaching.len() as f64)
+    };
+    rounds.iter().map(|(_, live)| live).map(mean).collect()
 }
 
 fn settings(learner: &str) -> Settings {

@@ -1,0 +1,141 @@
+//! The cap on the share of one annotator.
+
+use super::*;
+
+fn capped(learner: &str, share: f64) -> Settings {
+    let mapping = Mapping { max_annotator_share: share, ..Mapping::default() };
+    Settings { mapping, ..settings(learner) }
+}
+
+#[test]
+fn with_a_cap_the_order_of_arrival_has_no_effect() {
+    for (seed, share) in [(21, 0.1), (22, 0.3), (23, 0.6)] {
+        let records = world(seed, 400);
+        let settings = capped("hedge eta=0.5", share);
+        let expected = model(&records, &settings);
+        assert_ne!(expected, model(&records, &self::settings("hedge eta=0.5")), "the cap has an effect");
+        for order in 0..20 {
+            assert_eq!(arrive(&records, &settings, order, 3), expected, "cap {share}, order {order}");
+        }
+    }
+}
+
+#[test]
+fn with_a_cap_every_learner_gives_one_hash_for_any_order() {
+    for name in aegis_core::learners::Name::ALL {
+        let records = world(24, 150);
+        let settings = capped(name.as_str(), 0.2);
+        let expected = model(&records, &settings);
+        for order in 0..2 {
+            assert_eq!(arrive(&records, &settings, order, 2), expected, "{name}, order {order}");
+        }
+    }
+}
+
+#[test]
+fn only_a_cap_changes_the_line_of_a_mapping() {
+    let line = |share| Mapping { max_annotator_share: share, ..Mapping::default() }.canonical();
+    assert_eq!(line(1.0), "needs_caution=1;teaches=review,gold");
+    assert_eq!(line(0.25), "needs_caution=1;teaches=review,gold;max_annotator_share=0.25");
+}
+
+/// Rounds in which three experts are mostly right, each labelled by one annotator. `of` returns the annotator of a
+/// round and `true` if the label is wrong.
+fn labelled(rounds: usize, of: impl Fn(&mut Dice, usize) -> Option<(String, bool)>) -> Vec<Record> {
+    let mut dice = Dice(31);
+    let mut records = Vec::new();
+    for event in 0..rounds {
+        let truth = dice.chance(40);
+        let vote = |(name, right): (&str, usize), dice: &mut Dice| RoundVote {
+            expert: name.to_owned(),
+            score: Some(if dice.chance(right) == truth {
+                0.6 + 0.4 * dice.unit()
+            } else {
+                0.5 * dice.unit()
+            }),
+            shadow: false,
+            decisive: false,
+        };
+        let votes = [("a", 60), ("b", 75), ("c", 92)].map(|expert| vote(expert, &mut dice)).to_vec();
+        records.push(Record::Round(RoundRecord {
+            id: id(event),
+            subject: None,
+            round_time: event as i64,
+            decision: DecisionRef { partition: 0, offset: event as i64 },
+            votes,
+            features: None,
+        }));
+        // The annotator is drawn apart from the votes, so that all worlds have the same rounds.
+        let Some((annotator, wrong)) = of(&mut Dice(event as u64), event) else { continue };
+        let finding = if truth != wrong { Finding::Unsafe } else { Finding::Safe };
+        let label = Label { annotator: Some(annotator), ..Label::new(&id(event), "l", finding) };
+        records.push(Record::Label(LabelRecord { label, received: 0, status: LabelStatus::Accepted }));
+    }
+    records
+}
+
+/// Folds records and returns the rounds that taught.
+fn taught(records: &[Record], settings: Settings) -> u64 {
+    let mut fixture = Fixture::new(settings);
+    records.iter().for_each(|record| {
+        fixture.apply(record);
+    });
+    fixture.hash();
+    fixture.fold.tally().map_or(0, |tally| tally.rounds)
+}
+
+#[test]
+fn an_annotator_alone_teaches_the_free_labels_and_equals_teach_alike() {
+    let alone = labelled(200, |_, _| Some(("one".to_owned(), false)));
+    assert_eq!(taught(&alone, capped("brier", 0.2)), u64::from(FREE_LABELS));
+    assert_eq!(taught(&alone, capped("brier", 1.0)), 200);
+    // Of five equal annotators none holds more than a fifth.
+    let team = labelled(2_000, |_, event| Some((format!("annotator-{}", event % 5), false)));
+    assert_eq!(taught(&team, capped("brier", 0.2)), 2_000);
+    // With two, each is held at a quarter of the labels of the other, and the free ones.
+    let pair = labelled(2_000, |_, event| Some((format!("annotator-{}", event % 2), false)));
+    let expected = 2 * (u64::from(FREE_LABELS) + 1_000 / 4);
+    assert!(taught(&pair, capped("brier", 0.2)).abs_diff(expected) <= 4);
+}
+
+/// The mistakes against the truth of the predictor that was learned from these records.
+fn mistakes(records: &[Record], settings: Settings) -> u64 {
+    let mut fixture = Fixture::new(settings);
+    records.iter().for_each(|record| {
+        fixture.apply(record);
+    });
+    fixture.fold.catch_up(&fixture.ledger).unwrap();
+    let truth = labelled(ROUNDS, |_, _| Some(("truth".to_owned(), false)));
+    let mut exam = Fixture::new(self::settings("majority"));
+    truth.iter().for_each(|record| {
+        exam.apply(record);
+    });
+    exam.hash();
+    let rounds = exam.ledger.rounds(0).unwrap();
+    let mut targets = exam.fold.targets(&exam.ledger);
+    let wrong = exam.fold.rows().filter(|row| {
+        let round = fixture.ledger.rounds(0).unwrap();
+        let row_here = round.find(rounds.tenant(*row), rounds.event(*row)).unwrap();
+        let p = fixture.fold.predict(&fixture.ledger, row_here).unwrap().unwrap();
+        (p >= 0.5) != (targets.next(rounds, *row).unwrap() >= 0.5)
+    });
+    wrong.count() as u64
+}
+
+const ROUNDS: usize = 3_000;
+
+#[test]
+fn with_a_cap_an_annotator_who_is_always_wrong_does_little_harm() {
+    // Six of ten labels are those of one annotator, and wrong.
+    let world = |with: bool| {
+        labelled(ROUNDS, move |dice, _| match dice.below(10) {
+            0..6 => with.then(|| ("foe".to_owned(), true)),
+            number => Some((format!("annotator-{number}"), false)),
+        })
+    };
+    let without = mistakes(&world(false), capped("default", 1.0));
+    let uncapped = mistakes(&world(true), capped("default", 1.0));
+    let held = mistakes(&world(true), capped("default", 0.15));
+    assert!(uncapped > 5 * without, "{uncapped} mistakes without a cap, {without} without the annotator");
+    assert!(held * 10 <= without * 11, "{held} mistakes with a cap, {without} without the annotator");
+}

@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+pub mod alarm;
 pub mod decision;
 pub mod decisive;
 pub mod draw;
+pub mod estimate;
 pub mod event;
 pub mod explain;
 pub mod features;

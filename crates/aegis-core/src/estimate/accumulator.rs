@@ -1,0 +1,274 @@
+//! The accumulation of decisions in bounded memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::total::{Set, SetBuilder};
+use super::{Estimates, Method, Observed, Review};
+
+/// The number of equal steps between the thresholds 0 and 1.
+const STEPS: u32 = 1_000;
+/// The control variate of a decision without a probability.
+const NO_PROBABILITY: f64 = 0.5;
+
+/// The thresholds at which an [`Accumulator`] can be evaluated: 0, 0.001, 0.002, …, 1, and any others that are given.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Thresholds {
+    /// The thresholds in ascending order.
+    ascending: Arc<[f64]>,
+}
+
+impl Thresholds {
+    /// The thresholds 0, 0.001, 0.002, …, 1, and `others`, for example that of another pair of costs.
+    ///
+    /// # Panics
+    /// Panics if one of `others` is not in \[0,1\].
+    #[must_use]
+    pub fn new(others: &[f64]) -> Self {
+        assert!(
+            others.iter().all(|at| (0.0..=1.0).contains(at)),
+            "a threshold of {others:?} is not in [0,1]"
+        );
+        let even = (0..=STEPS).map(|step| f64::from(step) / f64::from(STEPS));
+        let mut ascending: Vec<f64> = even.chain(others.iter().copied()).collect();
+        ascending.sort_by(f64::total_cmp);
+        ascending.dedup();
+        Self { ascending: ascending.into() }
+    }
+
+    /// All thresholds in ascending order.
+    #[must_use]
+    pub fn all(&self) -> &[f64] {
+        &self.ascending
+    }
+
+    /// The number of thresholds that flag `probability`.
+    fn reached(&self, probability: f64) -> usize {
+        self.ascending.partition_point(|at| *at <= probability)
+    }
+}
+
+/// The properties by which decisions are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct CellKey {
+    /// The number of thresholds that flag the decision; `None` if it has no probability.
+    reached: Option<usize>,
+    flagged: bool,
+    fixed: bool,
+    /// The class of the inclusion probability.
+    class: usize,
+}
+
+/// Labels with equal properties. The numbers are the bits of a non-negative `f64`, which are ordered as the `f64` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct RowKey {
+    inclusion: u64,
+    target: u64,
+}
+
+/// The decisions with equal properties.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cell {
+    /// The number of decisions.
+    pub decisions: u64,
+    /// The number of requests among them.
+    pub requests: u64,
+    /// The number of requests that have a label.
+    pub labels: u64,
+    /// The sum of the probabilities.
+    probabilities: f64,
+    /// The sum of the inclusion probabilities, which is the expected number of requests.
+    pub expected: f64,
+    /// The sum of their inverses, of those that are not 0.
+    pub inverses: f64,
+    rows: BTreeMap<RowKey, u64>,
+}
+
+impl Cell {
+    /// The mean probability: the control variate. It does not depend on the draws.
+    pub(super) fn mean(&self) -> f64 {
+        self.probabilities / self.decisions as f64
+    }
+
+    /// The inclusion probability, target and number of all labels.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (f64, f64, u64)> {
+        self.rows
+            .iter()
+            .map(|(row, count)| (f64::from_bits(row.inclusion), f64::from_bits(row.target), *count))
+    }
+
+    fn insert(&mut self, inclusion: f64, target: f64, count: u64) {
+        // + 0.0 turns a negative zero into a positive one, whose bits are ordered.
+        let row = RowKey { inclusion: (inclusion + 0.0).to_bits(), target: (target + 0.0).to_bits() };
+        *self.rows.entry(row).or_insert(0) += count;
+        self.labels += count;
+    }
+}
+
+/// The decisions of one group: counts by probability, and the labels.
+///
+/// Its memory is bounded by the number of thresholds and the number of labels. Labels with equal properties are counted,
+/// not kept, so that usually it stays below a megabyte.
+#[derive(Debug, Clone)]
+pub struct Accumulator {
+    thresholds: Thresholds,
+    cells: BTreeMap<CellKey, Cell>,
+}
+
+impl Accumulator {
+    /// An empty group.
+    #[must_use]
+    pub fn new(thresholds: &Thresholds) -> Self {
+        Self { thresholds: thresholds.clone(), cells: BTreeMap::new() }
+    }
+
+    /// Adds a decision.
+    ///
+    /// # Panics
+    /// Panics if a number is not in \[0,1\], or if a review was requested with the inclusion probability 0.
+    pub fn observe(&mut self, observed: &Observed) {
+        let Observed { probability, inclusion, review, .. } = *observed;
+        let numbers = [Some(inclusion), probability, target(review)];
+        let valid = numbers.into_iter().flatten().all(|number| (0.0..=1.0).contains(&number));
+        assert!(valid, "{observed:?}: a number is not in [0,1]");
+        assert!(
+            inclusion > 0.0 || review == Review::NotRequested,
+            "{observed:?}: a request has the inclusion probability 0"
+        );
+        let cell = self.cells.entry(self.key(observed)).or_default();
+        cell.decisions += 1;
+        cell.probabilities += probability.unwrap_or(NO_PROBABILITY);
+        cell.expected += inclusion;
+        cell.inverses += if inclusion > 0.0 { 1.0 / inclusion } else { 0.0 };
+        cell.requests += u64::from(review != Review::NotRequested);
+        if let Review::Answered(target) = review {
+            cell.insert(inclusion, target, 1);
+        }
+    }
+
+    /// Replaces a decision that was added with [`Review::Unanswered`] by the same one with its label, whose target is
+    /// `target`.
+    ///
+    /// # Panics
+    /// Panics if no such decision was added, or if `target` is not in \[0,1\].
+    pub fn answer(&mut self, observed: &Observed, target: f64) {
+        assert!((0.0..=1.0).contains(&target), "the target {target} is not in [0,1]");
+        let cell = self.cells.get_mut(&self.key(observed)).filter(|cell| cell.requests > cell.labels);
+        let cell = cell.unwrap_or_else(|| panic!("{observed:?}: no such decision waits for a label"));
+        cell.insert(observed.inclusion, target, 1);
+    }
+
+    /// Adds all decisions of another group.
+    ///
+    /// # Panics
+    /// Panics if the groups have different thresholds.
+    pub fn merge(&mut self, other: &Self) {
+        assert_eq!(self.thresholds, other.thresholds, "groups with different thresholds cannot be merged");
+        for (key, from) in &other.cells {
+            let cell = self.cells.entry(*key).or_default();
+            cell.decisions += from.decisions;
+            cell.requests += from.requests;
+            cell.probabilities += from.probabilities;
+            cell.expected += from.expected;
+            cell.inverses += from.inverses;
+            for (inclusion, target, count) in from.rows() {
+                cell.insert(inclusion, target, count);
+            }
+        }
+    }
+
+    /// The number of decisions.
+    #[must_use]
+    pub fn decisions(&self) -> u64 {
+        self.cells.values().map(|cell| cell.decisions).sum()
+    }
+
+    /// The number of labels.
+    #[must_use]
+    pub fn labels(&self) -> u64 {
+        self.cells.values().map(|cell| cell.labels).sum()
+    }
+
+    /// The estimates at the thresholds in force.
+    #[must_use]
+    pub fn in_force(&self, method: Method) -> Estimates {
+        self.split(method, |key| key.flagged)
+    }
+
+    /// The estimates if `threshold` had been in force for all decisions; `None` if it is not one of the
+    /// [`Thresholds`].
+    ///
+    /// A decision whose flag is [fixed](Observed::fixed) keeps it.
+    #[must_use]
+    pub fn at(&self, threshold: f64, method: Method) -> Option<Estimates> {
+        let place = self.thresholds.ascending.iter().position(|at| *at == threshold)?;
+        let flagged = |key: &CellKey| match key.reached {
+            Some(reached) if !key.fixed => reached > place,
+            _ => key.flagged,
+        };
+        Some(self.split(method, flagged))
+    }
+
+    /// The estimates for the flags that `flagged` gives.
+    fn split(&self, method: Method, flagged: impl Fn(&CellKey) -> bool) -> Estimates {
+        let sets = [true, false].map(|side| {
+            let mut set = SetBuilder::default();
+            for (key, cell) in self.cells.iter().filter(|(key, _)| flagged(key) == side) {
+                set.add(key.class, cell);
+            }
+            set.build(method)
+        });
+        let [flagged, passed]: [Set; 2] = sets;
+        Estimates::new(&flagged, &passed)
+    }
+
+    fn key(&self, observed: &Observed) -> CellKey {
+        CellKey {
+            reached: observed.probability.map(|probability| self.thresholds.reached(probability)),
+            flagged: observed.flagged,
+            fixed: observed.fixed || observed.probability.is_none(),
+            class: class(observed.inclusion),
+        }
+    }
+}
+
+fn target(review: Review) -> Option<f64> {
+    if let Review::Answered(target) = review { Some(target) } else { None }
+}
+
+/// The number of classes of inclusion probabilities.
+pub(super) const CLASSES: usize = 64;
+/// The class of the inclusion probability 0.
+pub(super) const UNCOVERED: usize = CLASSES - 1;
+
+/// The class of an inclusion probability: 0 for 1, then one for each factor of two. The inverses of those in a class
+/// differ by less than a factor of two, so that a class is nearly a simple random sample.
+fn class(inclusion: f64) -> usize {
+    if inclusion == 0.0 {
+        return UNCOVERED;
+    }
+    // The binary exponent of a number in (0,1) is -1 or less.
+    let exponent = 1_023 - (inclusion.to_bits() >> 52) as usize;
+    exponent.min(UNCOVERED - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_factors_of_two() {
+        assert_eq!([1.0, 0.999, 0.5, 0.499, 0.25, 0.01, 1e-300, 0.0].map(class), [0, 1, 1, 2, 2, 7, 62, 63]);
+    }
+
+    #[test]
+    fn a_threshold_flags_the_probabilities_that_reach_it() {
+        let thresholds = Thresholds::new(&[1.0 / 3.0, 0.5]);
+        assert_eq!(thresholds.all().len(), 1_002);
+        let place = |at: f64| thresholds.all().iter().position(|found| *found == at).unwrap();
+        for at in [0.0, 0.3, 1.0 / 3.0, 0.5, 1.0] {
+            assert!(thresholds.reached(at) > place(at), "{at}");
+            assert!(at == 0.0 || thresholds.reached(at.next_down()) <= place(at), "{at}");
+        }
+    }
+}

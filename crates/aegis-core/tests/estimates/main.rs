@@ -1,0 +1,3 @@
+//! Estimates from sampled labels against the truth that all labels give.
+
+mod simulation;

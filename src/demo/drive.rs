@@ -47,8 +47,8 @@ pub struct Played {
     pub audited: bool,
 }
 
-impl From<&Decision> for Played {
-    fn from(decision: &Decision) -> Self {
+impl Played {
+    fn of(decision: &Decision) -> Self {
         Self {
             probability: decision.probability,
             flagged: decision.action != Action::Allow,
@@ -157,7 +157,7 @@ impl Drive {
             any = true;
             self.outcomes.decisions += 1;
             let decision = codec::decode_decision(record.payload.as_deref().unwrap_or_default())?;
-            let played = Played::from(&decision);
+            let played = Played::of(&decision);
             self.outcomes.played.entry(decision.id.event).or_insert(played);
         }
         while let Followed::Record(record) = self.dlq.poll(Duration::ZERO)? {

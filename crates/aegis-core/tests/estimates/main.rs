@@ -1,3 +1,4 @@
 //! Estimates from sampled labels against the truth that all labels give.
 
+mod groups;
 mod simulation;

@@ -37,7 +37,7 @@ impl Estimate {
         let (low, high) = (part.value - part.below, part.value + part.above);
         let effective = match (part.variance > 0.0, value * (1.0 - value)) {
             (true, binomial) if binomial > 0.0 => binomial / part.variance,
-            _ if low < high => labels as f64,
+            _ if high - low > 1e-9 => labels as f64,
             _ => f64::INFINITY,
         };
         let unanswered =

@@ -5,7 +5,7 @@
 #![cfg(feature = "shared-data")]
 
 /// `cargo test shared` runs these tests.
-mod shared {
+pub(super) mod shared {
     use aegis::core::learners::{LearnerSpec, RoundInput, Tally};
     use std::sync::OnceLock;
 
@@ -32,6 +32,17 @@ mod shared {
             });
             Stream { rounds: rounds.collect(), experts }
         })
+    }
+
+    /// The p of a learner on each round, from the rounds before, with the target.
+    pub(in super::super) fn predictions(spec: &str) -> Vec<(f64, f64)> {
+        let stream = stream();
+        let ids: Vec<&str> = stream.experts.iter().map(String::as_str).collect();
+        let mut learner = spec.parse::<LearnerSpec>().unwrap().build(&ids, "policy").unwrap();
+        let step = |(event, votes, target): &(String, Vec<f64>, f64)| {
+            (learner.step(&RoundInput { votes, features: None, event }, *target), *target)
+        };
+        stream.rounds.iter().map(step).collect()
     }
 
     fn run(spec: &str) -> Tally {

@@ -1,6 +1,8 @@
 //! `aegis replay` as a library: streams in, figures out.
 
 mod containers;
+#[cfg(feature = "shared-data")]
+mod estimates_shared;
 mod figures;
 mod learners_shared;
 mod records;

@@ -97,12 +97,44 @@ impl Cell {
             .map(|(row, count)| (f64::from_bits(row.inclusion), f64::from_bits(row.target), *count))
     }
 
-    fn insert(&mut self, inclusion: f64, target: f64, count: u64) {
+    /// Adds the review of a decision `times` times; a negative number takes it away.
+    fn review(&mut self, observed: &Observed, times: i64) {
+        if observed.review != Review::NotRequested {
+            change(&mut self.requests, times);
+        }
+        if let Review::Answered(target) = observed.review {
+            self.insert(observed.inclusion, target, times);
+        }
+    }
+
+    fn insert(&mut self, inclusion: f64, target: f64, times: i64) {
         // + 0.0 turns a negative zero into a positive one, whose bits are ordered.
         let row = RowKey { inclusion: (inclusion + 0.0).to_bits(), target: (target + 0.0).to_bits() };
-        *self.rows.entry(row).or_insert(0) += count;
-        self.labels += count;
+        let count = self.rows.entry(row).or_insert(0);
+        change(count, times);
+        if *count == 0 {
+            self.rows.remove(&row);
+        }
+        change(&mut self.labels, times);
     }
+}
+
+/// Adds `times` to a count.
+fn change(count: &mut u64, times: i64) {
+    *count = count.checked_add_signed(times).expect("only decisions that were added are revised");
+}
+
+/// Panics if a number of a decision is not valid.
+fn check(observed: &Observed) {
+    let Observed { probability, inclusion, review, .. } = *observed;
+    let target = if let Review::Answered(target) = review { Some(target) } else { None };
+    let numbers = [Some(inclusion), probability, target];
+    let valid = numbers.into_iter().flatten().all(|number| (0.0..=1.0).contains(&number));
+    assert!(valid, "{observed:?}: a number is not in [0,1]");
+    assert!(
+        inclusion > 0.0 || review == Review::NotRequested,
+        "{observed:?}: a request has the inclusion probability 0"
+    );
 }
 
 /// The decisions of one group: counts by probability, and the labels.
@@ -127,35 +159,26 @@ impl Accumulator {
     /// # Panics
     /// Panics if a number is not in \[0,1\], or if a review was requested with the inclusion probability 0.
     pub fn observe(&mut self, observed: &Observed) {
-        let Observed { probability, inclusion, review, .. } = *observed;
-        let numbers = [Some(inclusion), probability, target(review)];
-        let valid = numbers.into_iter().flatten().all(|number| (0.0..=1.0).contains(&number));
-        assert!(valid, "{observed:?}: a number is not in [0,1]");
-        assert!(
-            inclusion > 0.0 || review == Review::NotRequested,
-            "{observed:?}: a request has the inclusion probability 0"
-        );
+        check(observed);
         let cell = self.cells.entry(self.key(observed)).or_default();
         cell.decisions += 1;
-        cell.probabilities += probability.unwrap_or(NO_PROBABILITY);
-        cell.expected += inclusion;
-        cell.inverses += if inclusion > 0.0 { 1.0 / inclusion } else { 0.0 };
-        cell.requests += u64::from(review != Review::NotRequested);
-        if let Review::Answered(target) = review {
-            cell.insert(inclusion, target, 1);
-        }
+        cell.probabilities += observed.probability.unwrap_or(NO_PROBABILITY);
+        cell.expected += observed.inclusion;
+        cell.inverses += if observed.inclusion > 0.0 { 1.0 / observed.inclusion } else { 0.0 };
+        cell.review(observed, 1);
     }
 
-    /// Replaces a decision that was added with [`Review::Unanswered`] by the same one with its label, whose target is
-    /// `target`.
+    /// Replaces the review of a decision that was added before as `observed`, for example when its label arrives, or is
+    /// corrected or retracted.
     ///
     /// # Panics
-    /// Panics if no such decision was added, or if `target` is not in \[0,1\].
-    pub fn answer(&mut self, observed: &Observed, target: f64) {
-        assert!((0.0..=1.0).contains(&target), "the target {target} is not in [0,1]");
-        let cell = self.cells.get_mut(&self.key(observed)).filter(|cell| cell.requests > cell.labels);
-        let cell = cell.unwrap_or_else(|| panic!("{observed:?}: no such decision waits for a label"));
-        cell.insert(observed.inclusion, target, 1);
+    /// Panics if no such decision was added, or as [`observe`](Self::observe) does.
+    pub fn revise(&mut self, observed: &Observed, review: Review) {
+        check(&Observed { review, ..*observed });
+        let cell = self.cells.get_mut(&self.key(observed));
+        let cell = cell.unwrap_or_else(|| panic!("{observed:?}: no such decision was added"));
+        cell.review(observed, -1);
+        cell.review(&Observed { review, ..*observed }, 1);
     }
 
     /// Adds all decisions of another group.
@@ -172,7 +195,7 @@ impl Accumulator {
             cell.expected += from.expected;
             cell.inverses += from.inverses;
             for (inclusion, target, count) in from.rows() {
-                cell.insert(inclusion, target, count);
+                cell.insert(inclusion, target, count as i64);
             }
         }
     }
@@ -230,10 +253,6 @@ impl Accumulator {
             class: class(observed.inclusion),
         }
     }
-}
-
-fn target(review: Review) -> Option<f64> {
-    if let Review::Answered(target) = review { Some(target) } else { None }
 }
 
 /// The number of classes of inclusion probabilities.

@@ -24,7 +24,7 @@ pub struct Estimate {
     /// The number of labels behind the estimate.
     pub labels: u64,
     /// The effective sample size: the number of labels of a simple random sample with the same variance. Infinite if
-    /// every decision has a label.
+    /// every decision has a label; the number of labels if the estimate is 0 or 1.
     pub effective: f64,
     /// The estimate if all requests without a label had the answers that move it most in either direction. Equal to
     /// `value` if all requests are answered.
@@ -35,8 +35,11 @@ impl Estimate {
     fn new(part: Part, labels: u64, unanswered: Bounds) -> Self {
         let value = part.value.clamp(0.0, 1.0);
         let (low, high) = (part.value - part.below, part.value + part.above);
-        let effective =
-            if part.variance > 0.0 { value * (1.0 - value) / part.variance } else { f64::INFINITY };
+        let effective = match (part.variance > 0.0, value * (1.0 - value)) {
+            (true, binomial) if binomial > 0.0 => binomial / part.variance,
+            _ if high - low > 1e-9 => labels as f64,
+            _ => f64::INFINITY,
+        };
         let unanswered =
             Bounds { low: unanswered.low.clamp(0.0, value), high: unanswered.high.clamp(value, 1.0) };
         Self {

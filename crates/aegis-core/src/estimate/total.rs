@@ -59,8 +59,8 @@ struct Stratum {
     variance: f64,
     /// The sum of the squares of the terms of the variance.
     squares: f64,
-    /// The sum of the targets of all labels.
-    targets: f64,
+    /// The sums of the targets of the labels and of their squares.
+    targets: (f64, f64),
     /// The sums of 1/π and 1/π² of the labels.
     weights: (f64, f64),
 }
@@ -144,7 +144,8 @@ impl Stratum {
         let term = spread_of(inclusion) * residual * residual;
         self.variance += count * term;
         self.squares += count * term * term;
-        self.targets += count * target;
+        self.targets.0 += count * target;
+        self.targets.1 += count * target * target;
         self.weights.0 += count / inclusion;
         self.weights.1 += count / (inclusion * inclusion);
     }
@@ -162,26 +163,33 @@ impl Stratum {
         kish * -ln(1.0 - rate) / rate
     }
 
+    /// The effective number of labels of the rarer kind, unsafe or safe.
+    fn rarer(&self) -> f64 {
+        let effective = |(sum, squares): (f64, f64)| if squares > 0.0 { sum * sum / squares } else { 0.0 };
+        let safe = (self.labels - self.targets.0, self.labels - 2.0 * self.targets.0 + self.targets.1);
+        effective(self.targets).min(effective(safe))
+    }
+
     /// The estimated number of unsafe events, with its interval.
     fn part(&self) -> Part {
         if self.labels == self.decisions {
-            return Part::exact(self.targets);
+            return Part::exact(self.targets.0);
         }
         let rate = (self.total / self.decisions).clamp(0.0, 1.0);
         let size = self.size();
         let assisted = rate * (1.0 - rate) * self.decisions * self.decisions / self.variance;
         let size = if self.variance > 0.0 && assisted > 0.0 {
+            let degrees = self.variance * self.variance / self.squares;
+            let gain = assisted * credibility(degrees) - size;
             // A variance from few labels of the rarer kind may miss what makes them rare.
-            let rarer = self.targets.min(self.labels - self.targets);
-            let degrees = (self.variance * self.variance / self.squares).min(rarer);
-            if assisted < size { assisted } else { size.max(assisted * credibility(degrees)) }
+            if assisted < size { assisted } else { size + gain.max(0.0) * credibility(self.rarer()) }
         } else {
             size
         };
         let (low, high) = share(rate, size);
         // The labels themselves bound the number.
-        let least = self.targets;
-        let most = self.decisions - (self.labels - self.targets);
+        let least = self.targets.0;
+        let most = self.decisions - (self.labels - self.targets.0);
         let (low, high) = ((low * self.decisions).max(least), (high * self.decisions).min(most));
         let (below, above) = ((self.total - low).max(0.0), (high - self.total).max(0.0));
         Part { value: self.total, below, above, variance: self.variance }

@@ -154,25 +154,6 @@ fn predictable_draws(policy: &Policy) -> (Value, String) {
     (name.as_str().into(), line)
 }
 
-/// Returns `true` if reviews are drawn without a secret. Draws with a probability of 0 or 1 need none.
-fn has_predictable_draws(policy: &Policy) -> bool {
-    let AuditRates { allow, block, review } = policy.audit_rates;
-    let mut probabilities = [allow, block, review].into_iter();
-    let draws = policy.review_slope > 0.0
-        || policy.review_budget.is_some()
-        || probabilities.any(|probability| probability > 0.0 && probability < 1.0);
-    draws && policy.learner.seed.as_ref().is_none_or(Vec::is_empty)
-}
-
-fn predictable_draws(policy: &Policy) -> (Value, String) {
-    let name = &policy.name;
-    let line = format!(
-        "warning: policy {name} draws reviews without a secret: whoever chooses the ids of events can predict which are \
-         audited; set parameters.seed"
-    );
-    (name.as_str().into(), line)
-}
-
 fn expert(expert: &ExpertInfo, config: &Config) -> (Value, String) {
     let (id, kind, provider, state) = (&expert.id, expert.kind.word(), &expert.provider, expert.state.word());
     let shadow = config.experts.shadow.contains(id);

@@ -290,4 +290,46 @@ mod tests {
             assert!(at == 0.0 || thresholds.reached(at.next_down()) <= place(at), "{at}");
         }
     }
+
+    /// The estimated number of unsafe events, if the decisions whose bit is set in `drawn` have labels.
+    fn total(rows: &[(f64, f64, f64)], drawn: u32, method: Method) -> f64 {
+        let mut all = Accumulator::new(&Thresholds::new(&[]));
+        for (place, (p, inclusion, target)) in rows.iter().enumerate() {
+            let review =
+                if drawn >> place & 1 == 1 { Review::Answered(*target) } else { Review::NotRequested };
+            let (probability, inclusion) = (Some(*p), *inclusion);
+            all.observe(&Observed { probability, flagged: true, fixed: false, inclusion, review });
+        }
+        let mut set = SetBuilder::default();
+        all.cells.iter().for_each(|(key, cell)| set.add(key.class, cell));
+        set.build(method).unsafe_events.value
+    }
+
+    #[test]
+    fn the_expectation_over_all_samples_is_the_number_of_unsafe_events() {
+        // The probability, the inclusion probability and the target.
+        let rows = [
+            (0.9, 0.3, 1.0),
+            (0.8, 1.0, 0.0),
+            (0.7, 0.9, 1.0),
+            (0.7, 0.05, 0.0),
+            (0.4, 0.5, 0.5),
+            (0.2, 0.2, 1.0),
+            (0.2, 0.2, 0.0),
+            (0.1, 0.05, 0.0),
+            (0.0, 0.6, 1.0),
+        ];
+        for method in [Method::Assisted, Method::HorvitzThompson] {
+            let expectation: f64 = (0..1_u32 << rows.len())
+                .map(|drawn| {
+                    let chance = rows.iter().enumerate().map(|(place, (_, inclusion, _))| {
+                        if drawn >> place & 1 == 1 { *inclusion } else { 1.0 - inclusion }
+                    });
+                    let chance: f64 = chance.product();
+                    if chance > 0.0 { chance * total(&rows, drawn, method) } else { 0.0 }
+                })
+                .sum();
+            assert!((expectation - 4.5).abs() < 1e-9, "{method:?}: {expectation}");
+        }
+    }
 }

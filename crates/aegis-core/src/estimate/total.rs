@@ -172,7 +172,8 @@ impl Stratum {
 
     /// The estimated number of unsafe events, with its interval.
     fn part(&self) -> Part {
-        if self.labels == self.decisions {
+        // Not for decisions that all came up by chance: that they then count as they are would be a bias.
+        if self.labels == self.decisions && self.expected == self.decisions {
             return Part::exact(self.targets.0);
         }
         let rate = (self.total / self.decisions).clamp(0.0, 1.0);

@@ -22,6 +22,23 @@ impl Stream {
         1.0 - (1.0 - AUDIT) * (1.0 - (self.uncertainty)((p - self.threshold).abs()))
     }
 
+    /// The figures that all labels give.
+    fn truth(&self) -> [f64; 5] {
+        let sums = |flagged: bool| {
+            let side = self.rows.iter().filter(|(p, _)| (*p >= self.threshold) == flagged);
+            side.fold((0.0, 0.0), |(count, sum), (_, target)| (count + 1.0, sum + target))
+        };
+        let ((flagged, found), (passed, missed)) = (sums(true), sums(false));
+        let (all, false_alarms) = (flagged + passed, flagged - found);
+        [
+            (found + missed) / all,
+            found / flagged,
+            found / (found + missed),
+            false_alarms / (all - found - missed),
+            (false_alarms + missed) / all,
+        ]
+    }
+
     fn observed(&self, p: f64) -> Observed {
         Observed {
             probability: Some(p),
@@ -86,8 +103,7 @@ impl Stream {
 /// intervals of the error rate, divided by that of Horvitz and Thompson.
 pub fn simulate(stream: &Stream, seed: u64) -> f64 {
     let unreviewed = stream.unreviewed();
-    let all: Vec<_> = (0..stream.rows.len()).map(|place| (place, true)).collect();
-    let truth = stream.figures(&unreviewed, &all).map(|found| found.unwrap().value);
+    let truth = stream.truth();
     let mut found = [const { Vec::new() }; 5];
     let mut plain = 0.0;
     for drawn in stream.draws(seed) {

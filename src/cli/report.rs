@@ -1,5 +1,7 @@
 //! `aegis report`: prevalence, precision and recall, estimated from the labels of reviewers.
 
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::collections::BTreeMap;

@@ -108,7 +108,7 @@ pub struct Group {
 pub struct Point {
     /// The threshold that p is compared with.
     pub threshold: f64,
-    /// The decisions with at least this p.
+    /// The decisions with at least this p, and those that something else than the threshold flags.
     pub flagged: u64,
     /// The estimates if exactly these decisions were not allowed.
     pub figures: Figures,

@@ -249,7 +249,7 @@ fn unanswered_requests_are_bounded_by_their_worst_answers() {
 
 #[test]
 fn the_period_selects_by_round_time_and_experts_are_compared_with_the_one_before() {
-    let policy = policy(1.0);
+    let policy = policy(0.3);
     let stream = stream(&policy, 7, 3_000);
     let settings = Settings { since: Some(1_000_000), until: Some(2_000_000), ..Settings::default() };
     assert_eq!(settings.before(), Some(0));
@@ -257,8 +257,11 @@ fn the_period_selects_by_round_time_and_experts_are_compared_with_the_one_before
     let only = &report.policies[0];
     assert_eq!(only.counts.decisions, 1_000);
     for expert in &only.experts {
-        assert_eq!((expert.period.votes, expert.before.as_ref().unwrap().votes), (1_000, 1_000));
+        let before = expert.before.as_ref().unwrap();
+        assert_eq!((expert.period.votes, before.votes), (1_000, 1_000));
+        let (now, then) = (expert.period.figures.error_rate.unwrap(), before.figures.error_rate.unwrap());
         let drift = expert.drift.unwrap();
+        assert_eq!(drift.value, now.value - then.value);
         assert!(drift.low < 0.0 && 0.0 < drift.high, "nothing has changed: {drift:?}");
     }
     let settings = Settings { since: Some(5_000_000), ..Settings::default() };

@@ -4,6 +4,8 @@
 //! the watch begins again after a pause. Until then its gauges keep the last values, and `aegis_report_current` is 0.
 
 mod alarms;
+#[cfg(test)]
+mod tests;
 mod window;
 
 use std::sync::Arc;
@@ -106,22 +108,10 @@ impl Watch {
         metrics::REPORT_CURRENT.with([]).set(0.0);
     }
 
-    /// Follows the topics on a thread that may panic without ending the process. Returns the name of the error.
+    /// Follows the topics until shutdown is requested. Returns the name of the error that prevents it.
     fn attempt(self: &Arc<Self>) -> Result<(), &'static str> {
         let watch = Arc::clone(self);
-        let spawned = thread::Builder::new().name("report-watch".into()).spawn(move || watch.follow());
-        match spawned.map(thread::JoinHandle::join) {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(error))) => {
-                tracing::warn!(name = error.name(), %error, "the report is not kept up to date; it begins again");
-                Err(error.name())
-            }
-            Ok(Err(_)) => Err("Panic"),
-            Err(error) => {
-                tracing::warn!(%error, "the report is not kept up to date: the system refuses a thread");
-                Err("Thread")
-            }
-        }
+        isolated(move || watch.follow())
     }
 
     fn follow(&self) -> Result<(), WatchError> {
@@ -171,6 +161,24 @@ impl Watch {
         headlines.iter().for_each(metrics_of);
         self.headlines.set(headlines);
         metrics::REPORT_CURRENT.with([]).set(1.0);
+    }
+}
+
+/// Runs `work` on a thread that may panic without ending the process. Returns the name of its error.
+fn isolated(work: impl FnOnce() -> Result<(), WatchError> + Send + 'static) -> Result<(), &'static str> {
+    let spawned = thread::Builder::new().name("report-watch".into()).spawn(work);
+    match spawned.map(thread::JoinHandle::join) {
+        Ok(Ok(Ok(()))) => Ok(()),
+        Ok(Ok(Err(error))) => {
+            tracing::warn!(name = error.name(), %error, "the report is not kept up to date; it begins again");
+            Err(error.name())
+        }
+        // The hook has logged the panic.
+        Ok(Err(_)) => Err("Panic"),
+        Err(error) => {
+            tracing::warn!(%error, "the report is not kept up to date: the system refuses a thread");
+            Err("Thread")
+        }
     }
 }
 

@@ -135,7 +135,7 @@ fn produced(topic: &str, payload: Vec<u8>) -> Produced {
     }
 }
 
-/// Reads the topics until the headline of the only policy has so many answers.
+/// Reads the topics until the headline of the only policy has this number of answers.
 fn read_until(watch: &Watch, following: &mut Following<'_>, answered: u64) {
     let until = Instant::now() + Duration::from_secs(60);
     loop {

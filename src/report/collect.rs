@@ -50,7 +50,7 @@ impl Settings {
     }
 }
 
-/// Collects labels and decisions for a report. Labels are added first, so that a label on a decision that nobody asked about
+/// Collects labels and decisions for a report. Labels are added first, so that a label on a decision without a review request
 /// is found; the answers to requests may also come later.
 #[derive(Debug)]
 pub struct Collector {

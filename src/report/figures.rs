@@ -125,7 +125,7 @@ pub struct Changed {
     pub decisions: u64,
 }
 
-/// What another policy would have done.
+/// The effect of another policy.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PreviewReport {
     /// The changes that are previewed, in words.
@@ -205,7 +205,7 @@ pub struct PolicyReport {
     pub actions: BTreeMap<&'static str, u64>,
     /// The share of requests that were answered.
     pub response_rate: Option<f64>,
-    /// The events with a label that nobody had requested. They are not used.
+    /// The events with a label and without a review request. Their labels are not used.
     pub unrequested_labels: u64,
     /// The estimates.
     pub figures: Figures,

@@ -38,7 +38,7 @@ pub enum FileError {
         path: PathBuf,
         /// The number of rows.
         rows: u64,
-        /// What was expected.
+        /// The kind of rows that was expected.
         kind: &'static str,
         /// The reason for which the first row is refused.
         reason: DecodeError,

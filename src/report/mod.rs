@@ -1,7 +1,7 @@
 //! The report: how many events are unsafe, and how many of these are caught, estimated from reviews.
 //!
 //! [`Collector`] takes labels and decisions, from topics or from files, and makes a [`Report`] of them. Labels count if they
-//! answer a review request, with the probability with which the request was made; labels that nobody requested have no known
+//! answer a review request, with the probability with which the request was made; labels without a request have no known
 //! probability, and are only counted. The estimators are core's.
 
 mod collect;

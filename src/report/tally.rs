@@ -1,4 +1,4 @@
-//! The running figures of one policy: sums over the decisions that nobody was asked about, and one entry for each request.
+//! The running figures of one policy: sums over the decisions without a review request, and one entry for each request.
 
 use std::collections::BTreeMap;
 

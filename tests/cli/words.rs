@@ -15,6 +15,7 @@ const COMMANDS: &[&str] = &[
     "check",
     "demo",
     "replay",
+    "report",
     "topics",
     "experts",
     "experts list",
@@ -55,6 +56,8 @@ const COMMANDS: &[&str] = &[
 
 /// Refusals that need no broker: name, exit code, arguments, and the lines of the file `FILE`.
 const REFUSALS: &[(&str, i32, &str, &str)] = &[
+    ("report-without-input", 64, "report", ""),
+    ("report-of-labels", 65, "report FILE", "{\"event_id\": \"e\", \"verdict\": \"safe\"}\n"),
     ("no-command", 64, "", ""),
     ("unknown-command", 64, "explian e1", ""),
     ("no-config", 64, "weights show", ""),

@@ -18,8 +18,8 @@ pub struct Preview {
 /// Returns the action that `policy` takes on the votes of a past decision. `in_force` is the policy that made the decision.
 ///
 /// The action is exact unless an expert was skipped as not needed ([`Abstention::NotNeeded`]): skipping proves only that
-/// the action under the policy in force does not depend on the expert, so that p is known to be on its side of the
-/// threshold in force, and no more. [`Preview::certain`] tells the two cases apart.
+/// the action under the policy in force does not depend on the expert, so that p is only known to be on its side of the
+/// threshold in force. [`Preview::certain`] tells the two cases apart.
 #[must_use]
 pub fn preview(decision: &Decision, policy: &Policy, in_force: &Policy) -> Preview {
     if decision.nothing_to_judge {

@@ -11,7 +11,7 @@ use crate::core::decision::Decision;
 use crate::core::label::{Finding, Label};
 use crate::core::ledger::{LabelRecord, LabelStatus, Record, RoundId};
 use crate::kafka::embedded::Embedded;
-use crate::kafka::{Delivery, Outbox, Produced};
+use crate::kafka::{Connection, Delivery, Outbox, Produced};
 
 #[derive(clap::Parser)]
 struct Line {
@@ -45,9 +45,9 @@ fn lines(records: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
     records.flat_map(|record| [record, b"\n".to_vec()].concat()).collect()
 }
 
-fn of(arguments: &[&str]) -> Result<Report, Failure> {
+fn of(arguments: &[&str]) -> Result<Report, (Exit, String)> {
     let args = parsed(arguments).unwrap();
-    of_files(&args, None, args.settings())
+    of_files(&args, None, args.settings()).map_err(|failure| (failure.exit, format!("{:#}", failure.error)))
 }
 
 /// Writes decisions and labels of 40 events.
@@ -85,11 +85,10 @@ fn files_are_reported_about() {
 fn other_files_are_refused_and_damaged_rows_are_counted() {
     let folder = tempfile::tempdir().unwrap();
     let (decisions, labels) = files(folder.path());
-    let failure = of(&[&labels]).err().unwrap();
-    let text = failure.error.to_string();
-    assert_eq!(failure.exit, Exit::Data);
+    let (exit, text) = of(&[&labels]).err().unwrap();
+    assert_eq!(exit, Exit::Data);
     assert!(text.contains("none of its 40 rows is a decision"), "{text}");
-    assert_eq!(of(&["no/such/file"]).err().unwrap().exit, Exit::Unavailable);
+    assert_eq!(of(&["no/such/file"]).err().unwrap().0, Exit::Unavailable);
     let empty = folder.path().join("empty.jsonl");
     fs::write(&empty, "").unwrap();
     assert_eq!(of(&[empty.to_str().unwrap()]).unwrap().policies, []);

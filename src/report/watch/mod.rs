@@ -66,7 +66,7 @@ pub struct Watch {
     pub connection: Connection,
     /// The request to stop.
     pub shutdown: Shutdown,
-    /// Where the headlines are kept.
+    /// The headlines, which the watch replaces.
     pub headlines: Headlines,
 }
 

@@ -64,6 +64,9 @@ pub enum ConsoleError {
     /// The schema registry cannot be used.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The client of `console.metrics` cannot be created.
+    #[error("console.metrics cannot be read: {0}")]
+    Metrics(String),
     /// The system refuses a thread.
     #[error("the console cannot follow the topics: {0}")]
     Thread(#[from] std::io::Error),

@@ -16,9 +16,9 @@ const WANTED: &[&str] = &[
     "aegis_policy_regret_bound",
     "aegis_expert_down",
     "aegis_expert_disabled",
-    "aegis_estimate",
-    "aegis_estimate_low",
-    "aegis_estimate_high",
+    "aegis_report_estimate",
+    "aegis_report_recall_target",
+    "aegis_report_alarm",
 ];
 /// The greatest size of a page of metrics, in bytes.
 const MAX_PAGE: usize = 8 << 20;
@@ -105,6 +105,19 @@ impl Gauges {
                 && labels.iter().all(|(label, value)| key.labels.get(*label).is_some_and(|of| of == value))
         };
         self.0.iter().find(|(key, _)| is(key)).map(|(_, value)| *value).filter(|value| value.is_finite())
+    }
+
+    /// Returns the values of `label` for which a gauge is 1, among those with another label's value.
+    pub fn with<'a>(
+        &'a self,
+        name: &'a str,
+        other: &'a str,
+        value: &'a str,
+        label: &'a str,
+    ) -> impl Iterator<Item = &'a str> {
+        let is = move |key: &&Key| key.name == name && key.labels.get(other).is_some_and(|of| of == value);
+        let set = self.0.iter().filter(|(_, value)| **value == 1.0).map(|(key, _)| key);
+        set.filter(is).filter_map(move |key| key.labels.get(label).map(String::as_str))
     }
 
     /// Returns `true` if nothing was read.

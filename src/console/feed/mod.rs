@@ -1,4 +1,4 @@
-//! What the topics have said in the last hours, in bounded memory.
+//! The state that the pages show, read from the topics: the last hours, in bounded memory.
 //!
 //! One thread follows decisions, dead letters, labels and predictors without a group, so that a console takes nothing from
 //! the roles and commits nothing. Another asks the brokers for the lag of the roles' groups, and reads metrics. Handlers
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::server::ConsoleError;
 use crate::codec::Schemas;
@@ -43,6 +43,8 @@ pub use views::routes;
 
 /// The number of policies that are shown. A configuration has fewer.
 const MAX_POLICIES: usize = 64;
+/// The number of decisions that are fetched from the brokers at a time.
+const MAX_FETCHES: usize = 2;
 /// The pause after a turn that has found nothing.
 const PAUSE: Duration = Duration::from_millis(200);
 /// The pause after an error.
@@ -144,6 +146,8 @@ impl State {
 pub struct Feed {
     state: Mutex<State>,
     version: watch::Sender<u64>,
+    /// Each fetch of a decision that is no longer in memory opens a client.
+    fetches: Semaphore,
 }
 
 impl Feed {
@@ -151,7 +155,11 @@ impl Feed {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let state = State::new(config.console.history_hours);
-        Self { state: Mutex::new(state), version: watch::Sender::new(0) }
+        Self {
+            state: Mutex::new(state),
+            version: watch::Sender::new(0),
+            fetches: Semaphore::new(MAX_FETCHES),
+        }
     }
 
     /// Returns the number of the state, which grows with each change.

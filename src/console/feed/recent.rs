@@ -28,7 +28,7 @@ pub struct Recent {
     pub decision: Decision,
 }
 
-/// What a list of decisions is narrowed to. An empty word narrows nothing.
+/// The selection of a list of decisions. An empty word selects everything.
 #[derive(Debug, Clone, Default, serde::Deserialize)]
 #[serde(default)]
 pub struct Filter {

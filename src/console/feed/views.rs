@@ -99,16 +99,25 @@ fn estimates(app: &App, state: &super::State) -> Vec<Value> {
     let of = |policy: &String| {
         let figures: Vec<Value> = ["recall", "precision", "prevalence"]
             .into_iter()
-            .filter_map(|figure| {
-                let gauge = |name: &str| state.gauges.get(name, &[("policy", policy), ("figure", figure)]);
-                let value = gauge("aegis_estimate")?;
-                let (low, high) = (gauge("aegis_estimate_low"), gauge("aegis_estimate_high"));
-                Some(json!({ "figure": figure, "value": value, "low": low, "high": high }))
-            })
+            .filter_map(|figure| estimate(state, policy, figure))
             .collect();
-        (!figures.is_empty()).then(|| json!({ "policy": policy, "figures": figures }))
+        let alarms: Vec<&str> =
+            state.gauges.with("aegis_report_alarm", "policy", policy, "watched").collect();
+        let target = state.gauges.get("aegis_report_recall_target", &[("policy", policy)]);
+        (!figures.is_empty() || !alarms.is_empty()).then(
+            || json!({ "policy": policy, "figures": figures, "recall_target": target, "alarms": alarms }),
+        )
     };
     policies.policies.keys().filter_map(of).collect()
+}
+
+/// One figure of the report with its interval.
+fn estimate(state: &super::State, policy: &str, figure: &str) -> Option<Value> {
+    let gauge = |bound: &str| {
+        let labels = [("policy", policy), ("figure", figure), ("bound", bound)];
+        state.gauges.get("aegis_report_estimate", &labels)
+    };
+    Some(json!({ "figure": figure, "value": gauge("value")?, "low": gauge("low"), "high": gauge("high") }))
 }
 
 /// A policy, or all of them.
@@ -222,6 +231,11 @@ async fn decision(
 ) -> Result<Json<Value>, ApiError> {
     let known = app.feed.state().decisions.at(partition, offset);
     let stopping = |_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the console is stopping");
+    let feed = Arc::clone(&app.feed);
+    let _permit = match known {
+        Some(_) => None,
+        None => feed.fetches.acquire().await.ok(),
+    };
     let work = move || {
         let recent = match known {
             Some(known) => known,

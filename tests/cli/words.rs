@@ -12,6 +12,11 @@ use crate::support::flow::experts;
 const COMMANDS: &[&str] = &[
     "",
     "run",
+    "console",
+    "console user",
+    "console user add",
+    "console user list",
+    "console user remove",
     "check",
     "demo",
     "replay",

@@ -33,6 +33,11 @@ pub static LISTED: &[Listed] = &[
         "aegis ledger adopt …",
         "needs a ledger topic that was created again: tests/faults/learner/topics.rs",
     ),
+    (
+        "docs/releasing-predictors.md",
+        "aegis weights …",
+        "needs a predictor whose hash is known before: tests/cli/pin.rs",
+    ),
     ("docs/experts.md", "make setup", "`make test` runs it first"),
     (
         "docs/experts.md",

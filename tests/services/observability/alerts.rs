@@ -28,6 +28,13 @@ fn the_first_loss_fires() {
         series("aegis_decisions_skipped_total", "reason=\"Deleted\",instance=\"a\"", "0x28"),
         series("aegis_predictor_current", "policy=\"house\",instance=\"a\"", "1x8 0x20"),
         series("aegis_predictor_current", "policy=\"other\",instance=\"a\"", "1x28"),
+        // A pin that is older than 14 days, with and without a newer predictor, and a younger one.
+        series("aegis_predictor_pin_age_seconds", "policy=\"house\",instance=\"a\"", "1216000x60"),
+        series("aegis_predictor_rounds_behind", "policy=\"house\",instance=\"a\"", "5x60"),
+        series("aegis_predictor_pin_age_seconds", "policy=\"other\",instance=\"a\"", "1216000x60"),
+        series("aegis_predictor_rounds_behind", "policy=\"other\",instance=\"a\"", "0x60"),
+        series("aegis_predictor_pin_age_seconds", "policy=\"young\",instance=\"a\"", "1000x60"),
+        series("aegis_predictor_rounds_behind", "policy=\"young\",instance=\"a\"", "5x60"),
     ]
     .concat();
     let page = "docs/runbook.md#";
@@ -63,6 +70,13 @@ fn the_first_loss_fires() {
             "AegisPredictorRejected",
             "severity: ticket, policy: house",
             "A scorer cannot use the newest predictor of house",
+        ),
+        alert("9m45s", "AegisPredictorHeld", "", ""),
+        alert(
+            "10m",
+            "AegisPredictorHeld",
+            "severity: ticket, policy: house",
+            "house has been held on one predictor for 14d 1h 46m 40s, and newer ones wait",
         ),
     ]
     .concat();

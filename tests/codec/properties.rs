@@ -127,7 +127,7 @@ proptest! {
 
     #[test]
     fn random_data_behind_a_right_header_do_no_harm(
-        which in 0..9_usize,
+        which in 0..10_usize,
         bytes in proptest::collection::vec(any::<u8>(), 0..400),
     ) {
         let example = all_examples().swap_remove(which);
@@ -138,7 +138,7 @@ proptest! {
 
     #[test]
     fn changed_records_do_no_harm(
-        which in 0..18_usize,
+        which in 0..20_usize,
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         cut in proptest::option::of(any::<prop::sample::Index>()),
     ) {
@@ -155,7 +155,7 @@ proptest! {
 
     #[test]
     fn json_with_other_values_does_no_harm(
-        which in 9..18_usize,
+        which in 10..20_usize,
         place in any::<prop::sample::Index>(),
         value in prop::sample::select(&["null", "true", "1e300", "-0.0", "[]", "{}", "\"\"", "[[[1]]]", "-1"][..]),
     ) {

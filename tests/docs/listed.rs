@@ -37,6 +37,11 @@ pub static LISTED: &[Listed] = &[
     ("docs/console.md", "aegis run --config …", "runs until it is stopped: tests/console"),
     ("docs/console.md", "aegis console user …", "writes a file of users: tests/console/access.rs"),
     ("docs/console.md", "curl …", "needs a console and a token: tests/console/access.rs sends the request"),
+    (
+        "docs/releasing-predictors.md",
+        "aegis weights …",
+        "needs a predictor whose hash is known before: tests/cli/pin.rs",
+    ),
     ("docs/experts.md", "make setup", "`make test` runs it first"),
     (
         "docs/experts.md",

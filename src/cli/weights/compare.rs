@@ -146,7 +146,7 @@ fn load(
     Ok(Both([build(from)?, build(to)?]))
 }
 
-/// Makes the newest decisions of the policy again. At most `limit` records of each partition are read.
+/// Makes the newest decisions of the policy again. Of each partition at most twice `limit` offsets are read.
 fn decisions(
     both: &mut Both,
     policy: &Policy,
@@ -174,13 +174,14 @@ fn decisions(
     Ok(count(&made))
 }
 
-/// Returns the positions from which each partition has at most `limit` offsets left.
+/// Returns the positions from which each partition has `limit` records left, unless it holds fewer. At most every second
+/// offset is the marker of a transaction.
 fn tail(connection: &Connection, topic: &str, limit: u64) -> Result<From, Failure> {
     let follower = Follower::open(connection, topic, &From::Beginning, ANSWER_TIMEOUT);
     let follower = follower.map_err(|error| Failure::of(connection, error))?;
-    let (first, limit) = (follower.positions(), i64::try_from(limit).unwrap_or(i64::MAX));
+    let (first, offsets) = (follower.positions(), i64::try_from(2 * limit).unwrap_or(i64::MAX));
     let ends = follower.ends().into_iter();
-    let begin = |partition: i32, end: i64| (end - limit).max(first.get(&partition).copied().unwrap_or(0));
+    let begin = |partition: i32, end: i64| (end - offsets).max(first.get(&partition).copied().unwrap_or(0));
     Ok(From::Offsets(ends.map(|(partition, end)| (partition, begin(partition, end))).collect()))
 }
 

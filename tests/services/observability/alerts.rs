@@ -39,6 +39,13 @@ fn the_first_loss_fires() {
         series("aegis_report_alarm", "policy=\"house\",watched=\"mean_p\",instance=\"a\"", "0x8 1x20"),
         series("aegis_report_current", "instance=\"a\"", "0x200"),
         series("aegis_report_current", "instance=\"b\"", "1x20 0x180"),
+        // A pin that is older than 14 days, with and without a newer predictor, and a younger one.
+        series("aegis_predictor_pin_age_seconds", "policy=\"house\",instance=\"a\"", "1216000x60"),
+        series("aegis_predictor_rounds_behind", "policy=\"house\",instance=\"a\"", "5x60"),
+        series("aegis_predictor_pin_age_seconds", "policy=\"other\",instance=\"a\"", "1216000x60"),
+        series("aegis_predictor_rounds_behind", "policy=\"other\",instance=\"a\"", "0x60"),
+        series("aegis_predictor_pin_age_seconds", "policy=\"young\",instance=\"a\"", "1000x60"),
+        series("aegis_predictor_rounds_behind", "policy=\"young\",instance=\"a\"", "5x60"),
     ]
     .concat();
     let page = "docs/runbook.md#";
@@ -95,6 +102,13 @@ fn the_first_loss_fires() {
             "AegisReportStalled",
             "severity: ticket",
             "No learner keeps the estimates of recall and precision up to date",
+        ),
+        alert("9m45s", "AegisPredictorHeld", "", ""),
+        alert(
+            "10m",
+            "AegisPredictorHeld",
+            "severity: ticket, policy: house",
+            "house has been held on one predictor for 14d 1h 46m 40s, and newer ones wait",
         ),
     ]
     .concat();

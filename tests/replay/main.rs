@@ -2,6 +2,7 @@
 
 mod containers;
 mod figures;
+mod influence;
 mod learners_shared;
 mod records;
 mod report;

@@ -55,10 +55,10 @@ impl FromStr for LabelSampling {
                 "audit" => &mut sampling.audit,
                 "random" => &mut sampling.random,
                 "margin" => &mut sampling.margin,
+                "slope" => &mut sampling.slope,
                 _ => {
-                    return Err(format!(
-                        "there is no sampling {name:?}, only audit, random and margin: {FORM}"
-                    ));
+                    let known = "audit, random, margin and slope";
+                    return Err(format!("there is no sampling {name:?}, only {known}: {FORM}"));
                 }
             };
             if !given.insert(name) {

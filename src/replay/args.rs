@@ -43,7 +43,7 @@ pub struct ReplayArgs {
     /// Costs of a miss and of a false alarm: a threshold and a cost-weighted error of their own
     #[arg(long, value_name = "FN:FP")]
     pub costs: Option<String>,
-    /// Hide the labels that this sampling would not have asked for: audit=P, random=P, margin=DISTANCE, combined by commas
+    /// Hide the labels that this sampling would not have asked for: audit=P, random=P, margin=DISTANCE, slope=WIDTH
     #[arg(long, value_name = "SAMPLING", conflicts_with_all = ["resume", "trace", "report"])]
     pub labels: Option<String>,
     /// Write the figures as JSON

@@ -90,7 +90,7 @@ pub struct SelectionFigures {
     pub audit: u64,
     /// Rounds for which the flat draw `random` came up.
     pub random: u64,
-    /// Rounds whose p was within the margin.
+    /// Rounds for which the draw near the threshold came up, which is certain within the margin.
     pub margin: u64,
     /// Mistakes of the p with which rounds were selected. It was computed from the labels that had come by then, so it
     /// differs from `mistakes` if labels are late.

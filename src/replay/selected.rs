@@ -25,7 +25,7 @@ use crate::core::ledger_state::{Change, LedgerState, Row};
 /// The threshold of p without costs.
 const EVEN: f64 = 0.5;
 /// The form of a sampling, for errors.
-const FORM: &str = "write for example audit=0.01,margin=0.1, or random=0.05";
+const FORM: &str = "write for example audit=0.01,margin=0.1, margin=0.05,slope=0.1, or random=0.05";
 
 /// A sampling of labels.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -34,8 +34,10 @@ pub(super) struct LabelSampling {
     pub(super) audit: f64,
     /// The probability of a second flat draw, which is independent of the first.
     pub(super) random: f64,
-    /// The distance of p from the threshold up to which a label is certain to be asked for.
+    /// The distance of p from the threshold below which a label is certain to be asked for.
     pub(super) margin: f64,
+    /// The width beyond the margin over which the probability falls from 1 to 0, linearly.
+    pub(super) slope: f64,
 }
 
 impl FromStr for LabelSampling {
@@ -53,10 +55,10 @@ impl FromStr for LabelSampling {
                 "audit" => &mut sampling.audit,
                 "random" => &mut sampling.random,
                 "margin" => &mut sampling.margin,
+                "slope" => &mut sampling.slope,
                 _ => {
-                    return Err(format!(
-                        "there is no sampling {name:?}, only audit, random and margin: {FORM}"
-                    ));
+                    let known = "audit, random, margin and slope";
+                    return Err(format!("there is no sampling {name:?}, only {known}: {FORM}"));
                 }
             };
             if !given.insert(name) {
@@ -89,14 +91,28 @@ impl Asked {
 }
 
 impl LabelSampling {
+    /// The probability of the draw near the threshold, as score computes it.
+    fn uncertainty(&self, distance: f64) -> f64 {
+        if distance < self.margin {
+            return 1.0;
+        }
+        if self.slope > 0.0 { (1.0 - (distance - self.margin) / self.slope).clamp(0.0, 1.0) } else { 0.0 }
+    }
+
     /// Draws for an event whose p is this far from the threshold. `None` if there is no p.
     fn draw(&self, draws: &Draws, tenant: &str, event: &str, distance: Option<f64>) -> Asked {
+        // The keys of audit and uncertainty are those of score.
         let drawn = |probability: f64, purpose: &str| {
-            probability >= 1.0 || (probability > 0.0 && draws.uniform(event, tenant, purpose) < probability)
+            probability > 0.0 && draws.uniform(event, "", &format!("{purpose} {tenant}")) < probability
         };
-        let margin = distance.is_some_and(|distance| self.margin > 0.0 && distance <= self.margin);
-        let inclusion = if margin { 1.0 } else { self.audit + self.random - self.audit * self.random };
-        Asked { audit: drawn(self.audit, "audit"), random: drawn(self.random, "random"), margin, inclusion }
+        let uncertainty = distance.map_or(0.0, |distance| self.uncertainty(distance));
+        let either = |one: f64, other: f64| one + other - one * other;
+        Asked {
+            audit: drawn(self.audit, "audit"),
+            random: drawn(self.random, "random"),
+            margin: drawn(uncertainty, "uncertainty"),
+            inclusion: either(either(self.audit, self.random), uncertainty).min(1.0),
+        }
     }
 }
 
@@ -120,6 +136,7 @@ pub(super) fn select(
     let (mut folds, mut figures) = (Vec::new(), BTreeMap::new());
     for (name, number) in names {
         let settings = loader.fold_settings(&name)?;
+        let seed = settings.learner.seed.clone().or_else(|| loader.seed.clone()).unwrap_or_default();
         let mut all = Fold::new(Settings {
             learner: LearnerSpec::new(Name::Majority),
             tally: false,
@@ -134,7 +151,7 @@ pub(super) fn select(
             policy: number,
             late: loader.timed == Some(true),
             sampling,
-            draws: Draws::new(loader.seed.as_deref().unwrap_or_default(), &name),
+            draws: Draws::new(&seed, &name),
             threshold: loader.costs.map_or(EVEN, Costs::threshold),
         };
         let (fold, counts) = selection.play(&all, settings, &mut shown)?;

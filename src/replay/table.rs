@@ -25,7 +25,7 @@ pub(super) fn one(policy: Option<&str>, figures: &Figures) -> String {
     if let Some(labels) = &figures.labels {
         let _ = writeln!(
             text,
-            "  labels used        {:>10}   {:.1} % of the rounds; drawn: audit {}, random {}, within the margin {}",
+            "  labels used        {:>10}   {:.1} % of the rounds; drawn: audit {}, random {}, near the threshold {}",
             labels.used,
             100.0 * labels.share,
             labels.audit,

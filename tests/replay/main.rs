@@ -4,6 +4,7 @@ mod containers;
 #[cfg(feature = "shared-data")]
 mod estimates_shared;
 mod figures;
+mod influence;
 mod learners_shared;
 mod records;
 mod report;

@@ -94,6 +94,15 @@ fn the_margin_is_of_the_p_that_was_known_when_the_event_was_decided() {
     assert_eq!((late.used, late.margin), (50, 50));
     let safe = (0..50).filter(|event| event * event % 7 >= 3).count() as u64;
     assert_eq!(late.mistakes_when_decided, safe, "a p of .5 is flagged");
+    // All of these p are .5, so a slope of 1 asks for each of them, and for few of the others.
+    let args = ReplayArgs {
+        learner: Some("hedge".to_owned()),
+        eta: Some(1.0),
+        labels: Some("slope=1".to_owned()),
+        ..args(&[&room.file("s.jsonl", &opposed(200, 50))])
+    };
+    let sloping = figures(&replay(&args)).labels.unwrap();
+    assert!(sloping.used > 50 + 50 && sloping.used < 50 + 100, "half of the others: {sloping:?}");
 }
 
 #[test]

@@ -1,0 +1,273 @@
+//! The mistakes of a learner that sees only some labels: the tables of docs/learning.md.
+//!
+//! ```sh
+//! cargo bench -p aegis-core --bench labels -- target/streams/*.jsonl
+//! ```
+//!
+//! Each stream is played in several orders. Three samplings ask for the same share of the labels: a flat draw; the events
+//! whose p is nearest to .5, by the margin that gives this share; and both, with a quarter of the share for the flat draw.
+//! p is that of the learner with the labels so far. Mistakes are counted on all rounds, and the table has their means.
+//! Below it is the geometric mean, over streams, of the mistakes by those with all labels. A second table compares weights:
+//! an audited event is learned as often as the inverse of its probability says, up to a cap.
+//!
+//! `--votes` and `--text` play the streams without and with features only, `--orders N` plays N orders, `--learner SPEC`
+//! another learner, and `--strangers` leaves out experts that were trained on a stream's source.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use aegis_core::draw::Draws;
+use aegis_core::features::Features;
+use aegis_core::learners::{LearnerSpec, RoundInput};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+const SHARES: [f64; 4] = [0.1, 0.05, 0.02, 0.01];
+/// The part of the labels that is for the flat draw, if it is combined with the margin.
+const AUDIT_PART: f64 = 0.25;
+/// The greatest weights of an audited label.
+const CAPS: [f64; 4] = [1.0, 3.0, 10.0, f64::INFINITY];
+/// The share of labels with which weights are compared.
+const WEIGHED_SHARE: f64 = 0.05;
+/// The steps of the bisection that finds a margin.
+const STEPS: usize = 8;
+/// A stream is long from this number of rounds on.
+const LONG: usize = 3_000;
+/// The experts that were trained on a stream's source, by the name of the stream.
+const HOME: [(&str, &[&str]); 10] = [
+    ("abuse", &["abuse"]),
+    ("hate", &["hate"]),
+    ("injection", &["injection"]),
+    ("moderation", &["moderation"]),
+    ("offensive", &["hate"]),
+    ("requests", &["harmful-request"]),
+    ("sexism", &["sexism"]),
+    ("simplesafetytests", &["harmful-request"]),
+    ("toxicity", &["tox-block", "toxic-bilstm"]),
+    ("xstest", &["harmful-request"]),
+];
+
+struct Round {
+    event: String,
+    votes: Vec<f64>,
+    features: Option<Features>,
+    target: f64,
+}
+
+struct Stream {
+    name: String,
+    experts: Vec<String>,
+    rounds: Vec<Round>,
+}
+
+/// A sampling, and the greatest weight of a label.
+#[derive(Clone, Copy)]
+struct Sampling {
+    audit: f64,
+    margin: f64,
+    cap: f64,
+}
+
+const ALL: Sampling = Sampling { audit: 1.0, margin: 0.0, cap: 1.0 };
+
+/// The number of mistakes and of labels.
+#[derive(Clone, Copy)]
+struct Played {
+    mistakes: u32,
+    labels: u32,
+}
+
+impl Stream {
+    fn read(path: &str, strangers: bool) -> Self {
+        let name = Path::new(path).file_stem().expect("a file").to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let lines: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect();
+        // Lines that `aegis replay --write` wrote have the label on a line of its own.
+        let labels: std::collections::HashMap<&str, f64> = lines
+            .iter()
+            .filter(|line| line.get("votes").is_none())
+            .filter_map(|line| Some((line["event_id"].as_str()?, target(line)?)))
+            .collect();
+        let home = HOME.iter().find(|(set, _)| strangers && *set == name).map_or(&[][..], |(_, home)| home);
+        let votes = lines.iter().filter_map(|line| line["votes"].as_object());
+        let experts: BTreeSet<&String> = votes.flat_map(|votes| votes.keys()).collect();
+        let experts: Vec<String> =
+            experts.into_iter().filter(|id| !home.contains(&id.as_str())).cloned().collect();
+        let round = |line: &Value| {
+            let votes = line["votes"].as_object()?;
+            let event = line["event_id"].as_str()?.to_owned();
+            let votes: Vec<f64> =
+                experts.iter().map(|id| votes.get(id).and_then(Value::as_f64).unwrap_or(f64::NAN)).collect();
+            let target = target(line).or_else(|| labels.get(event.as_str()).copied())?;
+            let features = line["features"].as_str().and_then(|text| STANDARD.decode(text).ok());
+            let features = features.and_then(|bytes| Some(bytes.first_chunk()?.map(u8::cast_signed)));
+            votes.iter().any(|vote| !vote.is_nan()).then_some(Round { event, votes, features, target })
+        };
+        let rounds = lines.iter().filter_map(round).collect();
+        Self { name, experts, rounds }
+    }
+
+    /// Sorts the rounds into another order.
+    fn shuffle(&mut self, order: u32) {
+        let draws = Draws::new(&order.to_le_bytes(), "order");
+        self.rounds.sort_by_cached_key(|round| draws.uniform(&round.event, "", "order").to_bits());
+    }
+
+    fn has_text(&self) -> bool {
+        self.rounds.iter().any(|round| round.features.is_some())
+    }
+
+    fn play(&self, learner: &LearnerSpec, text: bool, order: u32, sampling: Sampling) -> Played {
+        let experts: Vec<&str> = self.experts.iter().map(String::as_str).collect();
+        let mut learner = learner.build(&experts, "labels").expect("a learner");
+        let draws = Draws::new(&order.to_le_bytes(), "labels");
+        let mut played = Played { mistakes: 0, labels: 0 };
+        for round in &self.rounds {
+            let features = round.features.as_ref().filter(|_| text);
+            let input = RoundInput { votes: &round.votes, features, event: &round.event };
+            let p = learner.predict(&input);
+            let near = (p - 0.5).abs() < sampling.margin;
+            if near || draws.uniform(&round.event, "", "audit") < sampling.audit {
+                let weight = if near { 1.0 } else { (1.0 / sampling.audit).min(sampling.cap).round() };
+                (0..weight as u32).for_each(|_| {
+                    learner.step(&input, round.target);
+                });
+                played.labels += 1;
+            }
+            played.mistakes += u32::from((p >= 0.5) != (round.target >= 0.5));
+        }
+        played
+    }
+
+    /// Plays with the margin that gives a share of the labels.
+    fn fit(
+        &self,
+        learner: &LearnerSpec,
+        text: bool,
+        order: u32,
+        (share, sampling): (f64, Sampling),
+    ) -> Played {
+        let wanted = share * self.rounds.len() as f64;
+        let (mut low, mut high) = (0.0, 0.5);
+        let mut best: Option<Played> = None;
+        for _ in 0..STEPS {
+            let margin = (low + high) / 2.0;
+            let played = self.play(learner, text, order, Sampling { margin, ..sampling });
+            if f64::from(played.labels) > wanted {
+                high = margin
+            } else {
+                low = margin
+            }
+            let off = |played: Played| (f64::from(played.labels) - wanted).abs();
+            if best.is_none_or(|best| off(played) < off(best)) {
+                best = Some(played);
+            }
+        }
+        best.expect("at least one step")
+    }
+}
+
+fn target(line: &Value) -> Option<f64> {
+    match (&line["unsafe"], line["verdict"].as_str()) {
+        (Value::Bool(harmful), _) => Some(f64::from(u8::from(*harmful))),
+        (Value::Number(number), _) => number.as_f64(),
+        (_, Some(verdict)) => Some(f64::from(u8::from(verdict != "safe"))),
+        _ => None,
+    }
+}
+
+/// One column of a table: its mistakes by stream, and the logarithms of their ratio to those with all labels, by stream.
+#[derive(Default)]
+struct Column {
+    mistakes: Vec<f64>,
+    ratios: Vec<f64>,
+}
+
+impl Column {
+    /// Adds a stream's mistakes in each order, beside those with all labels.
+    fn add(&mut self, mistakes: &[f64], all: &[f64]) {
+        let count = mistakes.len() as f64;
+        self.mistakes.push(mistakes.iter().sum::<f64>() / count);
+        let logs = mistakes.iter().zip(all).map(|(one, all)| (one.max(1.0) / all.max(1.0)).ln());
+        self.ratios.push(logs.sum::<f64>() / count);
+    }
+
+    /// The geometric mean of the ratios over some streams.
+    fn ratio(&self, of: &[bool]) -> f64 {
+        let ratios: Vec<f64> =
+            self.ratios.iter().zip(of).filter(|(_, taken)| **taken).map(|(ratio, _)| *ratio).collect();
+        (ratios.iter().sum::<f64>() / ratios.len() as f64).exp()
+    }
+}
+
+fn main() {
+    let mut learner: LearnerSpec = "default".parse().expect("a learner");
+    let (mut orders, mut texts, mut strangers, mut paths) = (4, vec![false, true], false, Vec::new());
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().expect("a value");
+        match arg.as_str() {
+            "--votes" => texts = vec![false],
+            "--text" => texts = vec![true],
+            "--strangers" => strangers = true,
+            "--orders" => orders = value().parse().expect("a number"),
+            "--learner" => learner = value().parse().expect("a learner"),
+            "--bench" => {}
+            _ => paths.push(arg),
+        }
+    }
+    for text in texts {
+        let heads: Vec<String> = SHARES
+            .iter()
+            .flat_map(|share| ["random", "margin", "audit + margin"].map(|name| (share, name)))
+            .map(|(share, name)| format!("{:.0} % {name}", 100.0 * share))
+            .chain(CAPS.map(|cap| format!("weight ≤ {cap}")))
+            .collect();
+        println!("\n{}\n", if text { "With text" } else { "Votes alone" });
+        println!("| stream | rounds | all labels | {} |", heads.join(" | "));
+        println!("|{}", "---|".repeat(3 + heads.len()));
+        let mut columns: Vec<Column> = heads.iter().map(|_| Column::default()).collect();
+        let mut long = Vec::new();
+        for path in &paths {
+            let mut stream = Stream::read(path, strangers);
+            if stream.rounds.is_empty() || (text && !stream.has_text()) {
+                continue;
+            }
+            let rows: Vec<Vec<f64>> =
+                (0..orders).map(|order| row(&mut stream, &learner, text, order)).collect();
+            let column = |at: usize| rows.iter().map(|row| row[at]).collect::<Vec<f64>>();
+            let all = column(0);
+            columns.iter_mut().enumerate().for_each(|(at, one)| one.add(&column(1 + at), &all));
+            long.push(stream.rounds.len() >= LONG);
+            let means: Vec<String> =
+                columns.iter().map(|one| format!("{:.0}", one.mistakes.last().expect("a stream"))).collect();
+            let mean = all.iter().sum::<f64>() / f64::from(orders);
+            println!("| {} | {} | {mean:.0} | {} |", stream.name, stream.rounds.len(), means.join(" | "));
+        }
+        for (name, of) in
+            [("streams of 3,000 rounds and more", long.clone()), ("all streams", vec![true; long.len()])]
+        {
+            let ratios: Vec<String> = columns.iter().map(|one| format!("{:.2}", one.ratio(&of))).collect();
+            println!("| {name} | | 1 | {} |", ratios.join(" | "));
+        }
+    }
+}
+
+/// The mistakes of one order: with all labels, then of each column.
+fn row(stream: &mut Stream, learner: &LearnerSpec, text: bool, order: u32) -> Vec<f64> {
+    if order > 0 {
+        stream.shuffle(order);
+    }
+    let audited = |share: f64, cap: f64| Sampling { audit: AUDIT_PART * share, margin: 0.0, cap };
+    let mut row = vec![stream.play(learner, text, order, ALL)];
+    for share in SHARES {
+        row.push(stream.play(learner, text, order, Sampling { audit: share, ..ALL }));
+        row.push(stream.fit(learner, text, order, (share, Sampling { audit: 0.0, ..ALL })));
+        row.push(stream.fit(learner, text, order, (share, audited(share, 1.0))));
+    }
+    let weighed = |cap| stream.fit(learner, text, order, (WEIGHED_SHARE, audited(WEIGHED_SHARE, cap)));
+    row.extend(CAPS.map(weighed));
+    row.iter().map(|played| f64::from(played.mistakes)).collect()
+}

@@ -18,10 +18,16 @@ pub const UNPROVOKED: &[(&str, &str)] = &[
     ("aegis_records_lost_total", "nothing is deleted here: tests/faults/learner/retention.rs"),
     ("aegis_decisions_skipped_total", "every decision can be read here: tests/faults/learner/retention.rs"),
     ("aegis_spans_total", "nothing is traced here: tests/services/traces"),
+    ("aegis_reviews_thinned_total", "no policy has a review budget here: tests/flow/sampling.rs"),
+    ("aegis_review_thinning_ratio", "no policy has a review budget here: tests/flow/sampling.rs"),
 ];
 
 /// Metrics that may be absent, with the reason.
 const SOMETIMES: &[(&str, &str)] = &[
+    (
+        "aegis_review_draws_total",
+        "a draw may come up for none of the few events here: tests/flow/sampling.rs",
+    ),
     ("aegis_policy_regret_bound", "something is proven as long as no expert has slept"),
     ("aegis_panel_shrunk", "told once load has changed it"),
 ];
@@ -43,6 +49,7 @@ const MEMBERS: &[&str] = &[
 const WORDS: &[(&str, &[&str])] = &[
     ("action", &["allow", "block", "review"]),
     ("by", &["ensemble", "majority"]),
+    ("draw", &["near_threshold", "audit"]),
     ("kind", &["corrects", "retracts", "tag_characters"]),
     ("role", &["score", "learn"]),
     ("side", &["event", "label", "same", "other"]),

@@ -148,8 +148,7 @@ fn has_predictable_draws(policy: &Policy) -> bool {
 fn predictable_draws(policy: &Policy) -> (Value, String) {
     let name = &policy.name;
     let line = format!(
-        "warning: policy {name} draws reviews without a secret: whoever chooses the ids of events can predict which are \
-         audited; set parameters.seed"
+        "warning: policy {name}: audits can be predicted from event ids: set parameters.seed to a secret"
     );
     (name.as_str().into(), line)
 }

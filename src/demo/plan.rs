@@ -131,9 +131,7 @@ pub fn plan(texts: &Texts, count: usize, seed: u64, start: Millis, audits: &Audi
             }
         };
         let event = event(number, turns, time, strange.is_some());
-        if !opinions.is_empty() {
-            plan.opinions.insert(event.id.clone(), opinions.iter().sum::<f64>() / opinions.len() as f64);
-        }
+        plan.opinion(&event.id, &opinions);
         let answers = if rng.f64() < REVIEWED {
             labels(&mut rng, &event.id, &opinions, time, REVIEWED)
         } else if audits.draws(&event.id) {
@@ -154,6 +152,14 @@ pub fn plan(texts: &Texts, count: usize, seed: u64, start: Millis, audits: &Audi
 }
 
 impl Plan {
+    /// Keeps the mean opinion about an event, if there is any.
+    fn opinion(&mut self, event: &str, opinions: &[f64]) {
+        if !opinions.is_empty() {
+            let mean = opinions.iter().sum::<f64>() / opinions.len() as f64;
+            self.opinions.insert(event.to_owned(), mean);
+        }
+    }
+
     fn label(&mut self, label: Label) {
         self.labels += 1;
         if label.verdict.is_none() && label.severity.is_none() && label.retracts.is_none() {

@@ -100,7 +100,7 @@ fn scored(policy: &Policy, restarts: usize) -> BTreeMap<String, Decision> {
     placed.into_values().map(|decision| (decision.id.event.clone(), decision)).collect()
 }
 
-/// What is drawn for an event, and with which probabilities.
+/// Returns the reasons of a decision, and the probabilities of its draws.
 fn drawn(decision: &Decision) -> (Vec<ReviewReason>, [f64; 3]) {
     let sampling = decision.sampling;
     (decision.reasons.clone(), [sampling.audit, sampling.uncertainty, decision.review_probability])

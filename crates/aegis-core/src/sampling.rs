@@ -80,7 +80,7 @@ pub struct ReviewDraws {
 impl ReviewDraws {
     /// The numbers of an event, which follow from the policy's secret, its name, the tenant and the event's id. They are
     /// the same after a restart and in a replay. Without a secret (`parameters.seed`) the key is empty: the numbers are
-    /// as random, but whoever chooses the ids of events can compute them.
+    /// as random, but a sender that chooses the ids of events can compute them.
     #[must_use]
     pub fn of(policy: &Policy, tenant: &str, event: &str) -> Self {
         let draws = Draws::new(policy.learner.seed.as_deref().unwrap_or_default(), &policy.name);

@@ -130,7 +130,7 @@ fn the_numbers_follow_from_secret_policy_tenant_event_and_purpose() {
     ];
     let distinct: BTreeSet<u64> = all.iter().flatten().copied().collect();
     assert_eq!(distinct.len(), 2 * all.len());
-    // What a change of the policy leaves alone: a replay under other thresholds draws the same.
+    // A replay under other thresholds draws the same.
     let changed =
         Policy { version: "2".into(), review_margin: 0.4, flagged: Action::Review, ..policy.clone() };
     assert_eq!(of(&changed, "t", "e"), all[0]);

@@ -61,11 +61,7 @@ pub fn as_json(found: &Located, status: &PredictorStatus, explained: Option<&Exp
         "review": decision.review().map(|reason| reason.word()),
         "reasons": decision.reasons.iter().map(|reason| reason.word()).collect::<Vec<_>>(),
         "review_probability": decision.review_probability,
-        "sampling": {
-            "audit": decision.sampling.audit,
-            "uncertainty": decision.sampling.uncertainty,
-            "thinned": decision.sampling.thinned,
-        },
+        "sampling": sampling_json(decision.sampling),
         "features": decision.features.is_some(),
         "predictor": {
             "learner": decision.predictor.learner,
@@ -78,6 +74,11 @@ pub fn as_json(found: &Located, status: &PredictorStatus, explained: Option<&Exp
         "votes": votes,
         "computed": computed,
     })
+}
+
+fn sampling_json(sampling: Sampling) -> Value {
+    let Sampling { audit, uncertainty, thinned } = sampling;
+    json!({ "audit": audit, "uncertainty": uncertainty, "thinned": thinned })
 }
 
 fn vote_json(weighed: &WeighedVote) -> Value {

@@ -29,10 +29,16 @@ pub const UNPROVOKED: &[(&str, &str)] = &[
     ("aegis_review_expired_total", "no console runs here"),
     ("aegis_review_dropped_total", "no console runs here"),
     ("aegis_review_unreadable_total", "no console runs here"),
+    ("aegis_reviews_thinned_total", "no policy has a review budget here: tests/flow/sampling.rs"),
+    ("aegis_review_thinning_ratio", "no policy has a review budget here: tests/flow/sampling.rs"),
 ];
 
 /// Metrics that may be absent, with the reason.
 const SOMETIMES: &[(&str, &str)] = &[
+    (
+        "aegis_review_draws_total",
+        "a draw may come up for none of the few events here: tests/flow/sampling.rs",
+    ),
     ("aegis_policy_regret_bound", "something is proven as long as no expert has slept"),
     ("aegis_panel_shrunk", "told once load has changed it"),
 ];
@@ -57,6 +63,7 @@ const WORDS: &[(&str, &[&str])] = &[
     ("figure", &["prevalence", "precision", "recall", "false_positive_rate", "error_rate"]),
     ("watched", &["block_rate", "mean_p", "disagreement", "expert_error"]),
     ("by", &["ensemble", "majority"]),
+    ("draw", &["near_threshold", "audit"]),
     ("kind", &["corrects", "retracts", "tag_characters"]),
     ("role", &["score", "learn"]),
     ("side", &["event", "label", "same", "other"]),

@@ -17,6 +17,7 @@ use crate::config::{Config, EventFields, Loaded, Pointer, Policies};
 use crate::core::event::{Event, Turn};
 use crate::core::label::Label;
 use crate::core::policy::Policy;
+use crate::core::sampling::AuditRates;
 use crate::core::text;
 use crate::core::vote::Abstention;
 use crate::experts::{ExpertInfo, Panel};
@@ -90,6 +91,9 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
     let brokers = &config.kafka.brokers;
     let line = format!("brokers {brokers}: settings ok; `aegis topics --config {file}` checks the topics");
     report.add("brokers", brokers.as_str().into(), &[line]);
+    let predictable = policies.policies.values().filter(|policy| has_predictable_draws(policy));
+    let (all, lines): (Vec<_>, Vec<_>) = predictable.map(predictable_draws).unzip();
+    report.add("predictable_draws", all.into(), &lines);
     if args.output == Output::Json {
         print::json(&report.values)?;
     }
@@ -122,6 +126,24 @@ fn policy(policy: &Policy) -> (Value, String) {
     let threshold = policy.threshold();
     let line = format!("policy {name} version {version}: {learner} learner, flags from p = {threshold:.3}");
     (json!({ "name": name, "version": version, "learner": learner, "threshold": threshold }), line)
+}
+
+/// Returns `true` if reviews are drawn without a secret. Draws with a probability of 0 or 1 need none.
+fn has_predictable_draws(policy: &Policy) -> bool {
+    let AuditRates { allow, block, review } = policy.audit_rates;
+    let mut probabilities = [allow, block, review].into_iter();
+    let draws = policy.review_slope > 0.0
+        || policy.review_budget.is_some()
+        || probabilities.any(|probability| probability > 0.0 && probability < 1.0);
+    draws && policy.learner.seed.as_ref().is_none_or(Vec::is_empty)
+}
+
+fn predictable_draws(policy: &Policy) -> (Value, String) {
+    let name = &policy.name;
+    let line = format!(
+        "warning: policy {name}: audits can be predicted from event ids: set parameters.seed to a secret"
+    );
+    (name.as_str().into(), line)
 }
 
 fn expert(expert: &ExpertInfo, config: &Config) -> (Value, String) {

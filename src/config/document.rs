@@ -99,6 +99,9 @@ fn type_name(schema: &Value) -> String {
         let words: Vec<_> = choices.iter().map(|(word, _)| format!("`{word}`")).collect();
         return words.join(", ");
     }
+    if let Some(any) = schema.get("anyOf").and_then(Value::as_array) {
+        return any.iter().map(type_name).collect::<Vec<_>>().join(" or ");
+    }
     let name = match schema.get("type") {
         Some(Value::String(name)) => name.as_str(),
         Some(Value::Array(names)) => names.first().and_then(Value::as_str).unwrap_or("any"),

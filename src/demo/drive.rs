@@ -8,6 +8,8 @@ use super::plan::{Plan, Sent};
 use super::{BROKER_TIMEOUT, DemoError, POLL_INTERVAL};
 use crate::codec::{self, Encoding};
 use crate::config::Topics;
+use crate::core::decision::{Decision, ReviewReason};
+use crate::core::policy::Action;
 use crate::kafka::{Connection, Delivery, Followed, Follower, From, Outbox, Produced};
 use crate::ops::Progress;
 
@@ -22,14 +24,38 @@ const OUTCOME_TIMEOUT: Duration = Duration::from_secs(120);
 /// The outcomes read so far.
 #[derive(Debug, Default)]
 pub struct Outcomes {
-    /// P(unsafe) as decided, by event id. Of an event decided twice it is the first decision's.
-    pub played: HashMap<String, Option<f64>>,
+    /// What was decided, by event id. Of an event decided twice it is the first decision.
+    pub played: HashMap<String, Played>,
     /// Decisions read.
     pub decisions: usize,
     /// Dead letters of events, by reason.
     pub event_dead_letters: HashMap<String, usize>,
     /// Dead letters of labels, by reason.
     pub label_dead_letters: HashMap<String, usize>,
+}
+
+/// What the demo keeps of a decision.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Played {
+    /// P(unsafe).
+    pub probability: Option<f64>,
+    /// `true` if the event does not pass.
+    pub flagged: bool,
+    /// The probability of its audit.
+    pub audit: f64,
+    /// `true` if the audit was drawn.
+    pub audited: bool,
+}
+
+impl Played {
+    fn of(decision: &Decision) -> Self {
+        Self {
+            probability: decision.probability,
+            flagged: decision.action != Action::Allow,
+            audit: decision.sampling.audit,
+            audited: decision.reasons.contains(&ReviewReason::Audit),
+        }
+    }
 }
 
 impl Outcomes {
@@ -131,7 +157,8 @@ impl Drive {
             any = true;
             self.outcomes.decisions += 1;
             let decision = codec::decode_decision(record.payload.as_deref().unwrap_or_default())?;
-            self.outcomes.played.entry(decision.id.event).or_insert(decision.probability);
+            let played = Played::of(&decision);
+            self.outcomes.played.entry(decision.id.event).or_insert(played);
         }
         while let Followed::Record(record) = self.dlq.poll(Duration::ZERO)? {
             any = true;

@@ -1,5 +1,6 @@
 //! `aegis demo`: the whole flow on real text, with a labeller that answers late.
 
+mod audits;
 mod drive;
 mod error;
 mod plan;
@@ -18,6 +19,7 @@ use clap::Args;
 use crate::config::topic_specs;
 use crate::config::{self, Config, Policies};
 use crate::core::event::Millis;
+use crate::core::sampling::AuditRates;
 use crate::experts::{Panel, PanelConfig};
 use crate::kafka::embedded::{Embedded, KEPT_BYTES};
 use crate::kafka::topics::ensure;
@@ -28,7 +30,7 @@ use crate::ops::{Exit, Health, Progress, Shutdown, StopReason};
 use crate::score::{PanelHandle, Score, ScoreError};
 use drive::Drive;
 pub use error::DemoError;
-use plan::{Plan, Sent};
+use plan::{AuditDraws, POLICY, Plan, Sent};
 use stream::{Side, Stream};
 use texts::Texts;
 
@@ -69,6 +71,8 @@ fn rate(text: &str) -> Result<f64, String> {
 
 /// The time of the first event by its producer's clock: the same in every run, so that rounds have the same order.
 const START: Millis = 1_767_225_600_000;
+/// The share of events that are audited. A policy's default is a hundredth, which is enough for a stream of a day.
+const AUDIT_RATE: f64 = 0.1;
 /// The greatest size of a decision.
 const DECISION_BYTES: usize = 4_096;
 /// The average size in the ledger of a labelled round with its labels.
@@ -94,7 +98,9 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
     if let (Some(side), Some(config)) = (args.drive, &args.config) {
         return drive_side(args, side, config, &texts, &shutdown);
     }
-    let plan = plan::plan(&texts, args.events as usize, args.seed, START);
+    let policies = Arc::new(policies());
+    let audits = AuditDraws::new(policies.get(POLICY), "");
+    let plan = plan::plan(&texts, args.events as usize, args.seed, START, &audits);
     errln!(
         "{} events of real text, {} malformed records among them, and {} labels that come late",
         plan.events,
@@ -108,7 +114,6 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
     config.learn.horizon_days = 36_500;
     config.learn.publish_interval_ms = 500;
     let brokers = Brokers::start(args, &plan, &mut config)?;
-    let policies = Arc::new(Policies::default());
     let config = Arc::new(config);
     let panel = open_panel(&args.models)?;
 
@@ -145,6 +150,15 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
     })
 }
 
+/// Returns the default policy, with audits enough for figures from a short stream.
+fn policies() -> Policies {
+    let mut policies = Policies::default();
+    for policy in policies.policies.values_mut() {
+        policy.audit_rates = AuditRates::flat(AUDIT_RATE);
+    }
+    policies
+}
+
 /// Removes the output of an earlier run, creates the folder, and returns the path of the learner's store in it.
 fn clear_output(folder: &Path) -> Result<PathBuf, DemoError> {
     let store = folder.join("store");
@@ -175,7 +189,7 @@ fn drive_side(
     texts: &Texts,
     shutdown: &Shutdown,
 ) -> Result<(), DemoError> {
-    let config = config::load(config, std::env::vars(), &[])?.config;
+    let config::Loaded { config, policies } = config::load(config, std::env::vars(), &[])?;
     let connection = Connection {
         settings: config.kafka.settings.clone(),
         ..Connection::new(config.kafka.brokers.clone())
@@ -183,6 +197,7 @@ fn drive_side(
     let stream = Stream {
         connection: &connection,
         topics: &config.topics,
+        policy: policies.get(POLICY),
         texts,
         events: args.events,
         seed: args.seed,

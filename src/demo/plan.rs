@@ -1,19 +1,21 @@
 //! The plan of the demo's stream: the texts in their order, their labels, and the labels' delays. The same seed gives the
 //! same plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use fastrand::Rng;
 
 use super::texts::{Sample, Texts};
 use crate::core::event::{Event, Millis, Role, Turn};
 use crate::core::label::{Label, Source};
+use crate::core::policy::{Action, Policy};
+use crate::core::sampling::ReviewDraws;
 
 /// Tenant of all demo traffic.
 pub const TENANT: &str = "demo";
 /// Policy of all demo traffic.
 pub const POLICY: &str = "default";
-/// The share of events that are reviewed.
+/// The share of events that are reviewed without a request.
 const REVIEWED: f64 = 0.4;
 /// The median of the delay between an event and its label, in events.
 const DELAY_MEDIAN: f64 = 200.0;
@@ -46,6 +48,32 @@ pub struct Plan {
     pub labels: usize,
     /// Labels without a finding.
     pub bad_labels: usize,
+    /// By event, the mean opinion of its reviewers, whether they are asked or not.
+    pub opinions: HashMap<String, f64>,
+}
+
+/// The audits that a policy draws, which the labeller answers. They follow from the ids of events, so that the labeller need
+/// not wait for decisions. If rates differ by action, it answers what the highest of them draws.
+pub struct AuditDraws<'a> {
+    policy: Option<&'a Policy>,
+    rate: f64,
+    /// The text before each event's id.
+    prefix: &'a str,
+}
+
+impl<'a> AuditDraws<'a> {
+    /// The audits of events whose ids are `prefix` and those of the plan.
+    #[must_use]
+    pub fn new(policy: Option<&'a Policy>, prefix: &'a str) -> Self {
+        let rates =
+            policy.into_iter().flat_map(|policy| Action::ALL.map(|action| policy.audit_rates.of(action)));
+        Self { policy, rate: rates.fold(0.0, f64::max), prefix }
+    }
+
+    fn draws(&self, event: &str) -> bool {
+        let id = format!("{}{event}", self.prefix);
+        self.policy.is_some_and(|policy| ReviewDraws::of(policy, TENANT, &id).audit < self.rate)
+    }
 }
 
 /// A part of the stream, with the weights by which the sets are drawn from.
@@ -61,17 +89,27 @@ const PHASES: [Phase; 4] = [
     Phase { weights: [0.45, 0.2, 0.1, 0.25] },
 ];
 
-/// Plans `count` good events, the first of them at `start` by the producers' clock.
+/// Plans `count` good events, the first of them at `start` by the producers' clock. Events that `audits` draws are
+/// reviewed besides the others.
 #[must_use]
-pub fn plan(texts: &Texts, count: usize, seed: u64, start: Millis) -> Plan {
+pub fn plan(texts: &Texts, count: usize, seed: u64, start: Millis, audits: &AuditDraws<'_>) -> Plan {
     let mut rng = Rng::with_seed(seed);
+    // A rate of audits does not change the rest of the plan.
+    let mut audit_rng = Rng::with_seed(seed ^ u64::MAX);
     let mut sets = [&texts.injection, &texts.answers, &texts.jailbreaks, &texts.everyday].map(|set| {
         let mut order: Vec<&Sample> = set.iter().collect();
         rng.shuffle(&mut order);
         order.into_iter().cycle()
     });
     let mut due: BTreeMap<usize, Vec<Label>> = BTreeMap::new();
-    let mut plan = Plan { sent: Vec::new(), events: 0, malformed: 0, labels: 0, bad_labels: 0 };
+    let mut plan = Plan {
+        sent: Vec::new(),
+        events: 0,
+        malformed: 0,
+        labels: 0,
+        bad_labels: 0,
+        opinions: HashMap::new(),
+    };
     let odd = odd_texts();
     let every = (count / 12).max(1);
     for number in 0..count {
@@ -93,10 +131,16 @@ pub fn plan(texts: &Texts, count: usize, seed: u64, start: Millis) -> Plan {
             }
         };
         let event = event(number, turns, time, strange.is_some());
-        if rng.f64() < REVIEWED {
-            for (after, label) in labels(&mut rng, &event.id, &opinions, time) {
-                due.entry(number + 1 + after).or_default().push(label);
-            }
+        plan.opinion(&event.id, &opinions);
+        let answers = if rng.f64() < REVIEWED {
+            labels(&mut rng, &event.id, &opinions, time, REVIEWED)
+        } else if audits.draws(&event.id) {
+            labels(&mut audit_rng, &event.id, &opinions, time, audits.rate)
+        } else {
+            Vec::new()
+        };
+        for (after, label) in answers {
+            due.entry(number + 1 + after).or_default().push(label);
         }
         plan.events += 1;
         plan.sent.push(Sent::Event(Box::new(event)));
@@ -108,6 +152,14 @@ pub fn plan(texts: &Texts, count: usize, seed: u64, start: Millis) -> Plan {
 }
 
 impl Plan {
+    /// Keeps the mean opinion about an event, if there is any.
+    fn opinion(&mut self, event: &str, opinions: &[f64]) {
+        if !opinions.is_empty() {
+            let mean = opinions.iter().sum::<f64>() / opinions.len() as f64;
+            self.opinions.insert(event.to_owned(), mean);
+        }
+    }
+
     fn label(&mut self, label: Label) {
         self.labels += 1;
         if label.verdict.is_none() && label.severity.is_none() && label.retracts.is_none() {
@@ -196,7 +248,7 @@ fn delay(rng: &mut Rng) -> usize {
 }
 
 /// Returns the labels of one event, each with its delay in events.
-fn labels(rng: &mut Rng, event: &str, opinions: &[f64], time: Millis) -> Vec<(usize, Label)> {
+fn labels(rng: &mut Rng, event: &str, opinions: &[f64], time: Millis, inclusion: f64) -> Vec<(usize, Label)> {
     let mut out = Vec::new();
     for (reviewer, opinion) in opinions.iter().enumerate() {
         let after = delay(rng);
@@ -211,7 +263,7 @@ fn labels(rng: &mut Rng, event: &str, opinions: &[f64], time: Millis) -> Vec<(us
             categories: Vec::new(),
             time: time + EVENT_INTERVAL * Millis::try_from(after).unwrap_or(Millis::MAX / EVENT_INTERVAL / 2),
             source: Source::Review,
-            inclusion_probability: Some(REVIEWED),
+            inclusion_probability: Some(inclusion),
             decision: None,
             corrects: None,
             retracts: None,

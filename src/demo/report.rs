@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::drive::Outcomes;
+use super::audits::{self, Audits};
+use super::drive::{Outcomes, Played};
 use super::plan::{POLICY, Plan};
 use super::{DemoArgs, DemoError, io_error, read_back};
 use crate::codec;
@@ -64,6 +65,8 @@ struct Summary {
     majority_mistakes: u64,
     fold_brier: f64,
     calibration_error: f64,
+    /// What the audits alone tell, beside the truth.
+    audits: Audits,
     learner: String,
     state_hash: String,
     replay_hash: String,
@@ -145,6 +148,7 @@ fn summarize(
     ledger: &LedgerState,
     fold: &Fold,
 ) -> Result<Summary, DemoError> {
+    let targets = targets(ledger, policy);
     let tally = fold.tally().ok_or_else(|| fold_error(&"the fold keeps no tally"))?;
     let expert = |(id, found): (&String, &ExpertTally)| {
         // An expert without mass is no member of the learner.
@@ -161,11 +165,12 @@ fn summarize(
         labels: run.plan.labels,
         rounds: tally.rounds,
         experts: fold.experts().iter().zip(&tally.experts).map(expert).collect(),
-        ensemble_mistakes: played_mistakes(ledger, policy, &run.outcomes.played),
+        ensemble_mistakes: played_mistakes(&targets, &run.outcomes.played),
         fold_mistakes: tally.mistakes,
         majority_mistakes: tally.majority_mistakes,
         fold_brier: tally.brier(),
         calibration_error: tally.calibration_error(),
+        audits: audits::estimate(run.outcomes, &targets, &run.plan.opinions),
         learner: policy.learner.name.to_string(),
         state_hash: codec::hex(&published.state_hash),
         replay_hash: codec::hex(&replay_hash),
@@ -198,16 +203,25 @@ fn ledger(run: &Run<'_>) -> Result<Vec<Record>, DemoError> {
     values.map(|payload| Ok(codec::decode_record(&payload)?)).collect()
 }
 
-/// Returns the mistakes of the decisions as they were made, on the rounds of the fold.
-fn played_mistakes(ledger: &LedgerState, policy: &Policy, played: &HashMap<String, Option<f64>>) -> u64 {
-    let Some(rounds) = ledger.find(&policy.name).and_then(|number| ledger.rounds(number)) else { return 0 };
-    let mut mistakes = 0;
-    for row in rounds.rows().filter(|row| rounds.any_awake(*row)) {
+/// Returns the targets of the fold's rounds, by event.
+fn targets(ledger: &LedgerState, policy: &Policy) -> HashMap<String, f64> {
+    let Some(rounds) = ledger.find(&policy.name).and_then(|number| ledger.rounds(number)) else {
+        return HashMap::new();
+    };
+    let target_of = |row| {
         let records = rounds.labels(row);
         let labels = records.iter().filter(|record| record.status.counts()).map(|record| &record.label);
-        let Some(target) = target(labels, &policy.mapping, |_| false) else { continue };
-        let p = played.get(rounds.event(row)).copied().flatten().unwrap_or(0.0);
-        mistakes += u64::from((p >= 0.5) != (target >= 0.5));
+        Some((rounds.event(row).to_owned(), target(labels, &policy.mapping, |_| false)?))
+    };
+    rounds.rows().filter(|row| rounds.any_awake(*row)).filter_map(target_of).collect()
+}
+
+/// Returns the mistakes of the decisions as they were made, on the rounds of the fold.
+fn played_mistakes(targets: &HashMap<String, f64>, played: &HashMap<String, Played>) -> u64 {
+    let mut mistakes = 0;
+    for (event, target) in targets {
+        let p = played.get(event).and_then(|played| played.probability).unwrap_or(0.0);
+        mistakes += u64::from((p >= 0.5) != (*target >= 0.5));
     }
     mistakes
 }
@@ -245,6 +259,8 @@ fn print(run: &Run<'_>, summary: &Summary, masses: &[Mass]) {
     outln!();
     print_mistakes(summary);
     outln!("  greatest weights: {}", heaviest(masses));
+    outln!();
+    summary.audits.print();
     outln!();
     outln!(
         "  {:.0} events a second, {} on broker {}",

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clap::ValueEnum;
 
 use super::drive::Records;
-use super::plan::{self, Plan, Sent, TENANT};
+use super::plan::{self, AuditDraws, Plan, Sent, TENANT};
 use super::texts::Texts;
 use super::{BROKER_TIMEOUT, DemoError};
 use crate::codec::{self, Defaults};
 use crate::config::Topics;
 use crate::core::event::Millis;
+use crate::core::policy::Policy;
 use crate::kafka::{Connection, Delivery, Followed, Follower, From, Outbox, Produced};
 use crate::ops::stdout::errln;
 use crate::ops::{Progress, Shutdown};
@@ -46,6 +47,8 @@ pub struct Stream<'a> {
     pub connection: &'a Connection,
     /// The topics' names there.
     pub topics: &'a Topics,
+    /// The policy whose audits the labeller answers; `None` if there is none for the demo's events.
+    pub policy: Option<&'a Policy>,
     /// The texts.
     pub texts: &'a Texts,
     /// Good events of a lap.
@@ -82,9 +85,10 @@ impl Lap {
     }
 
     /// Returns the plan of the lap, with its prefix on all ids.
-    fn plan(self, texts: &Texts) -> Plan {
+    fn plan(self, texts: &Texts, policy: Option<&Policy>) -> Plan {
         let prefix = self.prefix();
-        let mut plan = plan::plan(texts, self.events as usize, self.seed, self.start);
+        let audits = AuditDraws::new(policy, &prefix);
+        let mut plan = plan::plan(texts, self.events as usize, self.seed, self.start, &audits);
         for sent in &mut plan.sent {
             match sent {
                 Sent::Event(event) => {
@@ -128,7 +132,7 @@ impl Stream<'_> {
             let start = start.expect("the clock is after 1970").as_millis();
             let start = Millis::try_from(start).unwrap_or(LATEST);
             let lap = Lap { start, seed: self.seed.wrapping_add(turn), events: self.events };
-            let plan = lap.plan(self.texts);
+            let plan = lap.plan(self.texts, self.policy);
             let due = plan.sent.iter().filter(|sent| match sent {
                 Sent::Event(_) => true,
                 Sent::Malformed(payload) => payload.len() <= MAX_RECORD_BYTES,
@@ -184,7 +188,7 @@ impl Stream<'_> {
                 // An older lap ended when this one began.
                 Some(open) if open.lap.start > lap.start => continue,
                 _ => {
-                    let last = review.replace(Review::new(lap, self.texts));
+                    let last = review.replace(Review::new(lap, self.texts, self.policy));
                     labels.extend(last.into_iter().flat_map(Review::rest));
                 }
             }
@@ -211,8 +215,8 @@ struct Review {
 }
 
 impl Review {
-    fn new(lap: Lap, texts: &Texts) -> Self {
-        let mut left = lap.plan(texts).sent;
+    fn new(lap: Lap, texts: &Texts, policy: Option<&Policy>) -> Self {
+        let mut left = lap.plan(texts, policy).sent;
         left.reverse();
         Self { lap, left, passed: 0 }
     }

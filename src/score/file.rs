@@ -2,7 +2,7 @@
 //!
 //! Rows are decoded as records of a topic are, the panel is asked in the same way, and the same [`Decider`] decides. What
 //! depends on the clock is left out, so that a file has the same decisions at any time: an event without a time has the
-//! round time 0, and a decision states no latency.
+//! round time 0, a decision states no latency, and no review budget applies: a file has no hour.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -85,7 +85,7 @@ impl FileScorer {
         Ok(Self {
             decoder: EventDecoder::new(config.record_defaults(), Tombstones::DeadLetter, None),
             in_flight,
-            decider: decider.without_latency(),
+            decider: decider.without_clock(),
             predictors,
             policies: Arc::clone(policies),
             panel,

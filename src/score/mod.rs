@@ -56,6 +56,7 @@ mod panel_handle;
 mod pipeline;
 mod predictors;
 mod reader;
+mod review_budget;
 mod spans;
 
 use std::sync::Arc;

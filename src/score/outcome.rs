@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::in_flight::AnsweredEvent;
 use super::reader::{InputEvent, Record};
+use super::review_budget::{ReviewBudgets, is_withheld};
 use super::{PanelHandle, ScoreError, now, spans};
 use crate::codec::{self, Encoding};
 use crate::config::{Config, Policies};
@@ -54,8 +56,8 @@ pub struct Decider {
     encoding: Encoding,
     traces: Traces,
     metrics: Decided,
-    /// `true` if decisions state the time that they took.
-    states_latency: bool,
+    /// The review budgets of the policies; `None` if decisions do not depend on the clock.
+    budgets: Option<ReviewBudgets>,
 }
 
 impl Decider {
@@ -76,20 +78,25 @@ impl Decider {
             encoding,
             traces,
             metrics: Decided::default(),
-            states_latency: true,
+            budgets: Some(ReviewBudgets::new(Instant::now())),
         }
     }
 
-    /// Makes decisions that state no latency, so that they do not depend on the clock.
+    /// Makes decisions that do not depend on the clock: they state no latency, and no review budget thins them.
     #[must_use]
-    pub fn without_latency(self) -> Self {
-        Self { states_latency: false, ..self }
+    pub fn without_clock(self) -> Self {
+        Self { budgets: None, ..self }
     }
 
     /// Decides later events under these policies, and without weight for this panel's experts in shadow mode.
     pub fn on_reload(&mut self, policies: &Arc<Policies>, panel: &PanelHandle) {
         self.policies = Arc::clone(policies);
         self.shadow.clone_from(&panel.shadow);
+    }
+
+    /// The review budgets.
+    pub fn budgets(&mut self) -> Option<&mut ReviewBudgets> {
+        self.budgets.as_mut()
     }
 
     /// The sampled traces.
@@ -140,11 +147,17 @@ impl Decider {
             let what = format!("policy {} of an accepted event is in force", event.policy);
             return Err(ScoreError::Invariant { what });
         };
-        let input = DecisionInput { event, origin, round_time, votes, features, trace, thinning: 1.0 };
+        let budgets = self.budgets.as_mut();
+        let thinning = budgets.map_or(1.0, |budgets| budgets.thinning(policy, Instant::now()));
+        let input = DecisionInput { event, origin, round_time, votes, features, trace, thinning };
         let elapsed = i64::try_from(read_at.elapsed().as_micros()).unwrap_or(i64::MAX);
-        let latency = if self.states_latency { elapsed } else { 0 };
+        let latency = if self.budgets.is_some() { elapsed } else { 0 };
         let decision = decide(input, policy, predictor.reference().clone(), &combined, latency);
         self.metrics.note(&decision);
+        if let Some(budgets) = &mut self.budgets {
+            budgets.on_decision(&decision);
+        }
+        let counted = Counted::decision(&decision, is_withheld(&decision, policy));
         // The decision and its review request continue the trace under this event's span.
         let trace = spans::trace(&self.traces, &headers, &decision.origin, timestamp);
         let span = trace.map(|trace| {
@@ -165,7 +178,7 @@ impl Decider {
             produced,
             review: ReviewRequest::of(&decision, not_sent_yet),
             timestamp,
-            counted: Counted::decision(&decision),
+            counted,
             span,
         })))
     }

@@ -195,8 +195,18 @@ impl ScorePipeline<'_> {
         tracing::info!(partitions = partitions.len(), "partitions assigned");
         self.reader.check_output_partitions(partitions)?;
         self.batch.on_assigned(partitions);
+        self.reader.count_partitions();
+        self.share_budgets();
         self.health.set("partitions assigned", true);
         Ok(())
+    }
+
+    /// Uses the part of the review budgets that the assigned partitions have in the topic of events.
+    fn share_budgets(&mut self) {
+        let (assigned, partitions) = self.reader.partitions();
+        if let Some(budgets) = self.decider.budgets() {
+            budgets.set_share(assigned, partitions);
+        }
     }
 
     /// Ends the tenure of partitions that go to another member at the next poll.

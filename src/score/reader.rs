@@ -80,6 +80,8 @@ pub struct EventReader<'a> {
     /// The time at which the pipeline last had room for records.
     last_room: Instant,
     decoder: EventDecoder<'a>,
+    /// The number of partitions of the topic of events, as far as it is known.
+    partitions: usize,
     config: &'a Config,
 }
 
@@ -97,7 +99,7 @@ impl<'a> EventReader<'a> {
         // Registered at the start, so that the first increment is visible as one.
         let _ = metrics::ESCAPES_REPLACED.with([]);
         let decoder = EventDecoder::new(config.record_defaults(), config.score.tombstones, registry);
-        Self { source, waiting: Vec::new(), last_room: Instant::now(), decoder, config }
+        Self { source, waiting: Vec::new(), last_room: Instant::now(), decoder, partitions: 0, config }
     }
 
     /// The consumer.
@@ -188,6 +190,22 @@ impl<'a> EventReader<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Asks for the number of partitions of the topic of events. If the brokers do not answer, the number that was known
+    /// before remains.
+    pub fn count_partitions(&mut self) {
+        let topic = &self.config.topics.events;
+        match self.source.partitions_of(topic, METADATA_TIMEOUT) {
+            Ok(count) => self.partitions = usize::try_from(count).unwrap_or(self.partitions),
+            Err(error) => tracing::warn!(topic, %error, "the number of partitions is not known"),
+        }
+    }
+
+    /// Returns the numbers of assigned partitions and of all partitions. The second is 0 until it is known.
+    #[must_use]
+    pub fn partitions(&self) -> (usize, usize) {
+        (self.source.assigned().len(), self.partitions)
     }
 
     /// Discards the waiting records of partitions that were revoked: their next owner reads them.

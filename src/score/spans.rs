@@ -52,7 +52,7 @@ pub fn decided(trace: Trace, decision: &Decision, times: EventTimes) -> Box<Mode
         policy: decision.id.policy.clone(),
         version: decision.policy_version.clone(),
         action: decision.action.word(),
-        review: decision.review().map(|reason| reason.word()),
+        reviews: decision.reasons.iter().map(|reason| reason.word()).collect(),
         degraded: decision.degraded,
         nothing_to_judge: decision.nothing_to_judge,
         hidden_text: decision.hidden_text.iter().map(|way| way.word()).collect(),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::offset_set::OffsetSet;
 use super::violations::{Place, ViolationKind, Violations};
-use crate::core::decision::{Decision, Origin, ReviewReason};
+use crate::core::decision::{Decision, Origin, ReviewReason, Sampling};
 use crate::core::event::Millis;
 use crate::core::ledger::RoundId;
 use crate::core::policy::Action;
@@ -79,19 +79,24 @@ impl RequestAudit {
 
     /// Adds the decision at this place.
     pub fn decision(&mut self, partition: i32, offset: i64, decision: &Decision) {
-        let Some(reason) = decision.review() else { return };
+        if decision.review().is_none() {
+            return;
+        }
         self.counts.asking += 1;
         let contents = Contents {
             id: &decision.id,
             origin: &decision.origin,
             round_time: decision.round_time,
             action: decision.action,
-            reason: Some(reason),
+            reasons: reasons(&decision.reasons, decision.sampling),
             numbers: Numbers([
                 decision.probability,
                 Some(decision.threshold),
                 Some(decision.review_probability),
+                Some(decision.sampling.audit),
+                Some(decision.sampling.uncertainty),
             ]),
+            thinned: decision.sampling.thinned,
         };
         let expected = contents.fingerprint();
         let state = self.partitions.entry(partition).or_default();
@@ -130,12 +135,15 @@ impl RequestAudit {
             origin: &request.origin,
             round_time: request.round_time,
             action: request.action,
-            reason: request.reasons.first().copied(),
+            reasons: reasons(&request.reasons, request.sampling),
             numbers: Numbers([
                 request.probability,
                 Some(request.threshold),
                 Some(request.inclusion_probability),
+                Some(request.sampling.audit),
+                Some(request.sampling.uncertainty),
             ]),
+            thinned: request.sampling.thinned,
         };
         let found = contents.fingerprint();
         match state.open.remove(&offset) {
@@ -209,12 +217,19 @@ struct Contents<'a> {
     origin: &'a Origin,
     round_time: Millis,
     action: Action,
-    reason: Option<ReviewReason>,
+    reasons: &'a [ReviewReason],
     numbers: Numbers,
+    thinned: bool,
 }
 
-/// The probability, the threshold, the probability of review.
-struct Numbers([Option<f64>; 3]);
+/// The reasons that a decision and its request have in common. A decision without sampling may have been written by an
+/// earlier version, which wrote all reasons into the request and only the first into the decision.
+fn reasons(all: &[ReviewReason], sampling: Sampling) -> &[ReviewReason] {
+    if sampling == Sampling::default() { all.get(..1).unwrap_or_default() } else { all }
+}
+
+/// The probability, the threshold, the probability of review, and those of the draws.
+struct Numbers([Option<f64>; 5]);
 
 impl Hash for Numbers {
     fn hash<H: Hasher>(&self, to: &mut H) {
@@ -241,8 +256,9 @@ mod tests {
         Decision {
             action: Action::Review,
             degraded: true,
-            reasons: vec![ReviewReason::TooFewAwake],
+            reasons: vec![ReviewReason::TooFewAwake, ReviewReason::Audit],
             review_probability: 1.0,
+            sampling: Sampling { audit: 0.25, ..Sampling::default() },
             ..Decision::example(id, offset)
         }
     }
@@ -260,7 +276,7 @@ mod tests {
             action: Action::Review,
             probability: None,
             threshold: 0.5,
-            reasons: vec![ReviewReason::TooFewAwake],
+            reasons: decision.reasons,
             inclusion_probability: 1.0,
             sampling: decision.sampling,
             categories: Vec::new(),
@@ -328,12 +344,16 @@ mod tests {
 
     #[test]
     fn a_request_that_differs_from_its_decision_is_found() {
-        let changes: [fn(&mut ReviewRequest); 6] = [
+        let changes: [fn(&mut ReviewRequest); 10] = [
             |request| request.id.event = "other".into(),
             |request| request.origin.offset += 1,
             |request| request.inclusion_probability = 0.5,
             |request| request.probability = Some(0.5),
             |request| request.reasons = vec![ReviewReason::Flagged],
+            |request| request.reasons.truncate(1),
+            |request| request.sampling.audit = 0.5,
+            |request| request.sampling.uncertainty = 0.5,
+            |request| request.sampling.thinned = true,
             |request| request.decision = DecisionRef { partition: 9, offset: 4 },
         ];
         for (number, change) in changes.into_iter().enumerate() {
@@ -343,10 +363,21 @@ mod tests {
             for (place, request) in [request(3), changed, request(6)].iter().enumerate() {
                 audit.request(at(i64::try_from(place).unwrap()), request);
             }
-            let gap = if number == 5 { vec![(ViolationKind::RequestGap, 1)] } else { Vec::new() };
+            let gap = if number == 9 { vec![(ViolationKind::RequestGap, 1)] } else { Vec::new() };
             let expected = [gap, vec![(ViolationKind::RequestOrphan, 1)]].concat();
             assert_eq!(kinds(audit), expected, "change {number}");
         }
+    }
+
+    #[test]
+    fn a_decision_of_an_earlier_version_has_only_the_first_reason_of_its_request() {
+        let mut audit = audit(false);
+        let sampling = Sampling::default();
+        let reasons = vec![ReviewReason::TooFewAwake];
+        audit.decision(0, 3, &Decision { reasons, sampling, ..asking(3) });
+        let reasons = vec![ReviewReason::TooFewAwake, ReviewReason::NearThreshold];
+        audit.request(at(0), &ReviewRequest { reasons, sampling, ..request(3) });
+        assert_eq!(kinds(audit), []);
     }
 
     #[test]

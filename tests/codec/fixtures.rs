@@ -14,9 +14,12 @@ use aegis::codec::{
     decode_published, decode_record, decode_review, encode_decision, encode_event, encode_label,
     encode_published, encode_record, encode_review,
 };
+use aegis::core::decision::{Decision, ReviewReason};
 use aegis::core::ledger::Record;
-use apache_avro::Schema;
+use aegis::core::review::ReviewRequest;
 use apache_avro::schema_compatibility::SchemaCompatibility;
+use apache_avro::types::Value as AvroValue;
+use apache_avro::{Schema, from_avro_datum};
 use serde_json::Value;
 
 fn version(name: &str) -> PathBuf {
@@ -215,6 +218,38 @@ fn schemas_and_their_first_versions_read_each_other() {
     let now = Schema::parse_str(SCHEMAS[5].1).unwrap();
     let fourth = Schema::parse_str(&fs::read_to_string(version("v4").join("review.avsc")).unwrap()).unwrap();
     assert!(SchemaCompatibility::mutual_read(&fourth, &now).is_ok());
+}
+
+/// Returns the field of a record.
+fn field(record: AvroValue, name: &str) -> AvroValue {
+    let AvroValue::Record(fields) = record else { panic!("{record:?} is no record") };
+    fields.into_iter().find(|(field, _)| field == name).unwrap().1
+}
+
+/// The reason `audit` came later than all others. To readers of earlier versions it is the default of their enum, so that they
+/// count such a request, and do not fail.
+#[test]
+fn earlier_readers_take_an_audit_for_a_flagged_event() {
+    let read = |writer: &str, reader: &str, bytes: &[u8]| {
+        let [writer, reader] = [writer, reader].map(|schema| Schema::parse_str(schema).unwrap());
+        // The header of a single object is not part of the datum.
+        from_avro_datum(&writer, &mut &bytes[10..], Some(&reader)).unwrap()
+    };
+    let earlier = |folder: &str, record: &str| {
+        fs::read_to_string(version(folder).join(format!("{record}.avsc"))).unwrap()
+    };
+    let decision = Decision { reasons: vec![ReviewReason::Audit], ..examples::decision() };
+    let bytes = encode_decision(&decision, Encoding::Avro).unwrap();
+    for folder in ["v2", "v3", "v4", "v5"] {
+        let value = read(SCHEMAS[2].1, &earlier(folder, "decision"), &bytes);
+        let AvroValue::Union(_, review) = field(value, "review") else { panic!("{folder}") };
+        assert!(matches!(&*review, AvroValue::Enum(_, word) if word == "flagged"), "{folder}: {review:?}");
+    }
+    let request = ReviewRequest { reasons: vec![ReviewReason::Audit], ..examples::review() };
+    let bytes = encode_review(&request, Encoding::Avro).unwrap();
+    let value = read(SCHEMAS[5].1, &earlier("v4", "review"), &bytes);
+    let AvroValue::Array(reasons) = field(value, "reasons") else { panic!("no reasons") };
+    assert!(matches!(&reasons[..], [AvroValue::Enum(_, word)] if word == "flagged"), "{reasons:?}");
 }
 
 /// The changes that a later version may make are compatible, and those that it must not make are not.

@@ -15,6 +15,7 @@ mod demo;
 mod embedded;
 mod kafka;
 mod roles;
+mod sampling;
 mod upgrade;
 mod verify;
 

@@ -5,7 +5,7 @@ use super::policy::{Action, Policy};
 use super::sampling::{ReviewDraws, Sampled, Sampling};
 use super::vote::{CategoryScore, Outcome, Vote};
 
-/// What follows for one event before any draw is made. If two outcomes have equal rulings, their decisions have the same
+/// The consequences of an event's outcome before any draw is made. If two outcomes have equal rulings, their decisions have the same
 /// action, the same reasons and the same probabilities of the draws, whatever is drawn.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Ruling {

@@ -30,7 +30,8 @@ impl Sampling {
     /// The probability that at least one of the draws comes up.
     #[must_use]
     pub fn inclusion(&self) -> f64 {
-        1.0 - (1.0 - self.audit) * (1.0 - self.uncertainty)
+        // Equals 1 - (1 - a)(1 - u), and is exactly a if u is 0.
+        (self.audit + self.uncertainty * (1.0 - self.audit)).min(1.0)
     }
 }
 
@@ -79,7 +80,7 @@ pub struct ReviewDraws {
 impl ReviewDraws {
     /// The numbers of an event, which follow from the policy's secret, its name, the tenant and the event's id. They are
     /// the same after a restart and in a replay. Without a secret (`parameters.seed`) the key is empty: the numbers are
-    /// as random, but whoever chooses the ids of events can compute them.
+    /// as random, but a sender that chooses the ids of events can compute them.
     #[must_use]
     pub fn of(policy: &Policy, tenant: &str, event: &str) -> Self {
         let draws = Draws::new(policy.learner.seed.as_deref().unwrap_or_default(), &policy.name);

@@ -6,7 +6,7 @@ use super::{Located, PredictorStatus};
 use crate::cli::print::{self, printable, row, short};
 use crate::codec::{hex, time::format_millis};
 use crate::config::Config;
-use crate::core::decision::{Decision, WeighedVote};
+use crate::core::decision::{Decision, Sampling, WeighedVote};
 use crate::core::explain::Explanation;
 use crate::core::vote::Outcome;
 use crate::ops::stdout::outln;
@@ -59,7 +59,9 @@ pub fn as_json(found: &Located, status: &PredictorStatus, explained: Option<&Exp
         "nothing_to_judge": decision.nothing_to_judge,
         "hidden_text": decision.hidden_text.iter().map(|way| way.word()).collect::<Vec<_>>(),
         "review": decision.review().map(|reason| reason.word()),
+        "reasons": decision.reasons.iter().map(|reason| reason.word()).collect::<Vec<_>>(),
         "review_probability": decision.review_probability,
+        "sampling": sampling_json(decision.sampling),
         "features": decision.features.is_some(),
         "predictor": {
             "learner": decision.predictor.learner,
@@ -71,6 +73,11 @@ pub fn as_json(found: &Located, status: &PredictorStatus, explained: Option<&Exp
         "votes": votes,
         "computed": computed,
     })
+}
+
+fn sampling_json(sampling: Sampling) -> Value {
+    let Sampling { audit, uncertainty, thinned } = sampling;
+    json!({ "audit": audit, "uncertainty": uncertainty, "thinned": thinned })
 }
 
 fn vote_json(weighed: &WeighedVote) -> Value {
@@ -112,6 +119,7 @@ pub fn text(found: &Located, status: &PredictorStatus, explained: Option<&Explan
     outln!("decision   {} {}:{}, {time}", config.topics.decisions, found.partition, found.offset);
     outln!("action     {}: {}", decision.action.word(), why(decision));
     outln!("policy     {}, version {}", printable(&id.policy), printable(&decision.policy_version));
+    outln!("review     {}", review(decision));
     if !decision.hidden_text.is_empty() {
         let ways: Vec<_> = decision.hidden_text.iter().map(|way| way.word()).collect();
         outln!("hidden     {}: experts read what they encode", ways.join(", "));
@@ -174,11 +182,8 @@ fn text_of(decision: &Decision, explained: &Explanation) {
 
 /// Describes the reason for the action.
 fn why(decision: &Decision) -> String {
-    let review = decision.review().map_or_else(String::new, |reason| {
-        format!("; review: {}, with probability {}", reason.word(), decision.review_probability)
-    });
     if decision.nothing_to_judge {
-        return format!("there is nothing to judge, and the policy determines the action{review}");
+        return "there is nothing to judge, and the policy determines the action".to_owned();
     }
     let Some(p) = decision.probability else { return "no expert was awake".to_owned() };
     let side = if p >= decision.threshold { "at or above" } else { "below" };
@@ -186,7 +191,19 @@ fn why(decision: &Decision) -> String {
     let category = highest.map_or_else(String::new, |highest| {
         format!("; highest category {} {:.4}", printable(&highest.category), highest.score)
     });
-    format!("p {p:.4} is {side} the threshold {:.4}{category}{review}", decision.threshold)
+    format!("p {p:.4} is {side} the threshold {:.4}{category}", decision.threshold)
+}
+
+/// Describes the reasons for a review, and the probabilities of the draws.
+fn review(decision: &Decision) -> String {
+    let reasons: Vec<_> = decision.reasons.iter().map(|reason| reason.word()).collect();
+    let requested = if reasons.is_empty() { "none".to_owned() } else { reasons.join(", ") };
+    let Sampling { audit, uncertainty, thinned } = decision.sampling;
+    let thinned = if thinned { ", lowered by the review budget" } else { "" };
+    format!(
+        "{requested}; the probability of a review was {:.4}: audit {audit:.4}, near the threshold {uncertainty:.4}{thinned}",
+        decision.review_probability
+    )
 }
 
 fn vote_row(weighed: &WeighedVote) -> Vec<String> {
@@ -248,11 +265,39 @@ mod tests {
         assert_eq!(why(&decision), "there is nothing to judge, and the policy determines the action");
         decision.reasons = vec![ReviewReason::NothingToJudge];
         decision.review_probability = 1.0;
-        assert!(why(&decision).ends_with("; review: nothing_to_judge, with probability 1"));
+        assert_eq!(
+            review(&decision),
+            "nothing_to_judge; the probability of a review was 1.0000: audit 0.0000, near the threshold 0.0000"
+        );
         decision.hidden_text = vec![HiddenText::TagCharacters];
         let found = Located { partition: 0, offset: 0, time: None, decision };
         let json = as_json(&found, &PredictorStatus::Prior, None);
         assert_eq!(json["nothing_to_judge"], true);
+        assert_eq!(json["reasons"], json!(["nothing_to_judge"]));
         assert_eq!(json["hidden_text"], json!(["tag_characters"]));
+    }
+
+    #[test]
+    fn the_draws_of_a_review_are_explained_with_their_probabilities() {
+        let id = RoundId { tenant: "t".into(), policy: "p".into(), event: "e".into() };
+        let sampling = Sampling { audit: 0.01, uncertainty: 0.25, thinned: true };
+        let decision = Decision {
+            reasons: vec![ReviewReason::NearThreshold, ReviewReason::Audit],
+            sampling,
+            review_probability: sampling.inclusion(),
+            ..Decision::example(id, 0)
+        };
+        assert_eq!(
+            review(&decision),
+            "near_threshold, audit; the probability of a review was 0.2575: audit 0.0100, near the threshold 0.2500, \
+             lowered by the review budget"
+        );
+        let json = as_json(
+            &Located { partition: 0, offset: 0, time: None, decision },
+            &PredictorStatus::Prior,
+            None,
+        );
+        assert_eq!(json["reasons"], json!(["near_threshold", "audit"]));
+        assert_eq!(json["sampling"], json!({ "audit": 0.01, "uncertainty": 0.25, "thinned": true }));
     }
 }

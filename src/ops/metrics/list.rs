@@ -59,8 +59,17 @@ metrics! {
             "Decisions committed, by action (`allow`, `block`, `review`). Decisions of aborted batches are not counted.",
             "the share of one action doubling within an hour";
         REVIEWS: Counter<2> = Kind::Counter, "aegis_review_requests_total", "requests", ["policy", "reason"],
-            "Review requests committed, by reason.",
+            "Review requests committed, by the first reason. A draw (`near_threshold`, `audit`) is first only where no reason is certain.",
             "more than reviewers can take";
+        REVIEW_DRAWS: Counter<2> = Kind::Counter, "aegis_review_draws_total", "decisions", ["policy", "draw"],
+            "Decisions committed for which a draw came up (`near_threshold`, `audit`), also where the review has a certain reason.",
+            "no `audit` for a day: nothing is measured";
+        REVIEWS_THINNED: Counter<1> = Kind::Counter, "aegis_reviews_thinned_total", "requests", ["policy"],
+            "Review requests for events near the threshold that the review budget has withheld.",
+            "more than are requested: raise `review_budget`, or narrow `review_margin`";
+        REVIEW_THINNING: Gauge<1> = Kind::Gauge, "aegis_review_thinning_ratio", "ratio", ["policy"],
+            "The factor by which the review budget lowers the probability of requests near the threshold. 1: it does not.",
+            "below .5 for a day";
         SHADOW_VOTES: Counter<3> = Kind::Counter, "aegis_shadow_votes_total", "votes", ["policy", "expert", "side"],
             "Shadow votes, by the side of the threshold: that of the decision (`same`), or the other one (`other`).",
             "";

@@ -12,8 +12,9 @@ use super::list::{
     INDEX_RUNS, KAFKA_ERRORS, LABEL_DELAY, LABELS, LABELS_WAITING, LEDGER_OFFSET, LEDGER_RECORDS, MISTAKES,
     NOTHING_TO_JUDGE, PANEL_CURRENT, PANEL_RELOADS, PANEL_SHRUNK, PARTITIONS, POLICIES_CURRENT,
     POLICY_RELOADS, PREDICTOR_AGE, PREDICTOR_CURRENT, PREDICTOR_OFFSET, PREDICTORS, QUEUE_EVENTS,
-    READING_GAIN, READING_ROUNDS, RECORDS_LOST, REGRET, REGRET_BOUND, REVIEWS, ROUNDS, SHADOW_VOTES, SPANS,
-    STORE_BYTES, TOMBSTONES, TRANSACTION_RECORDS, TRANSACTIONS, TRUNCATED, VOTES, WEIGHT,
+    READING_GAIN, READING_ROUNDS, RECORDS_LOST, REGRET, REGRET_BOUND, REVIEW_DRAWS, REVIEWS, REVIEWS_THINNED,
+    ROUNDS, SHADOW_VOTES, SPANS, STORE_BYTES, TOMBSTONES, TRANSACTION_RECORDS, TRANSACTIONS, TRUNCATED,
+    VOTES, WEIGHT,
 };
 use crate::core::decision::{Decision, WeighedVote};
 use crate::core::event::Millis;
@@ -42,8 +43,12 @@ pub enum Counted {
         policy: String,
         /// The name of the action.
         action: &'static str,
-        /// The name of the reason for review, if any.
+        /// The name of the first reason for review, if any.
         review: Option<&'static str>,
+        /// The names of the draws that came up.
+        draws: Vec<&'static str>,
+        /// The review budget has withheld a request.
+        withheld: bool,
         /// An expert of the panel abstained.
         degraded: bool,
         /// There was nothing to judge.
@@ -58,14 +63,17 @@ pub enum Counted {
 }
 
 impl Counted {
-    /// Returns the outcome of this decision.
+    /// Returns the outcome of this decision, and of the request that the review budget may have withheld.
     #[must_use]
-    pub fn decision(decision: &Decision) -> Self {
+    pub fn decision(decision: &Decision, withheld: bool) -> Self {
+        let drawn = decision.reasons.iter().filter(|reason| !reason.is_certain());
         let scores = || decision.votes.iter().filter_map(|weighed| weighed.vote.score());
         Self::Decision {
             policy: decision.id.policy.clone(),
             action: decision.action.word(),
             review: decision.review().map(|reason| reason.word()),
+            draws: drawn.map(|reason| reason.word()).collect(),
+            withheld,
             degraded: decision.degraded,
             nothing_to_judge: decision.nothing_to_judge,
             hidden_text: decision.hidden_text.iter().map(|way| way.word()).collect(),
@@ -85,6 +93,8 @@ pub fn outcomes(outcomes: &[Counted]) {
                 policy,
                 action,
                 review,
+                draws,
+                withheld,
                 degraded,
                 nothing_to_judge,
                 hidden_text,
@@ -93,6 +103,12 @@ pub fn outcomes(outcomes: &[Counted]) {
                 DECISIONS.with([policy, action]).increment(count);
                 if let Some(reason) = review {
                     REVIEWS.with([policy, reason]).increment(count);
+                }
+                for draw in draws {
+                    REVIEW_DRAWS.with([policy.as_str(), draw]).increment(count);
+                }
+                if *withheld {
+                    REVIEWS_THINNED.with([policy]).increment(count);
                 }
                 if *degraded {
                     DEGRADED.with([policy]).increment(count);

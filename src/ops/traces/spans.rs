@@ -38,8 +38,8 @@ pub enum Outcome {
         version: String,
         /// The name of the action.
         action: &'static str,
-        /// The name of the reason for review, if any.
-        review: Option<&'static str>,
+        /// The names of the reasons for review.
+        reviews: Vec<&'static str>,
         /// An expert of the panel abstained.
         degraded: bool,
         /// There was nothing to judge.
@@ -205,7 +205,14 @@ fn outcome_attributes(outcome: &Outcome) -> Vec<KeyValue> {
     match outcome {
         Outcome::Dead(reason) => vec![KeyValue::new("error.type", *reason)],
         Outcome::Decided {
-            policy, version, action, review, degraded, nothing_to_judge, hidden_text, ..
+            policy,
+            version,
+            action,
+            reviews,
+            degraded,
+            nothing_to_judge,
+            hidden_text,
+            ..
         } => {
             let mut attributes = vec![
                 KeyValue::new("aegis.policy", policy.clone()),
@@ -213,7 +220,9 @@ fn outcome_attributes(outcome: &Outcome) -> Vec<KeyValue> {
                 KeyValue::new("aegis.action", *action),
                 KeyValue::new("aegis.degraded", *degraded),
             ];
-            attributes.extend(review.map(|reason| KeyValue::new("aegis.review", reason)));
+            if !reviews.is_empty() {
+                attributes.push(KeyValue::new("aegis.review", reviews.join(",")));
+            }
             if *nothing_to_judge {
                 attributes.push(KeyValue::new("aegis.nothing_to_judge", true));
             }
@@ -332,7 +341,7 @@ mod tests {
             policy: "default".into(),
             version: "3".into(),
             action: "block",
-            review: Some("near_threshold"),
+            reviews: vec!["near_threshold", "audit"],
             degraded: true,
             nothing_to_judge: true,
             hidden_text: vec!["tag_characters", "styled_letters"],
@@ -364,7 +373,7 @@ mod tests {
             ("aegis.policy", "default"),
             ("aegis.policy.version", "3"),
             ("aegis.action", "block"),
-            ("aegis.review", "near_threshold"),
+            ("aegis.review", "near_threshold,audit"),
             ("aegis.degraded", "true"),
             ("aegis.nothing_to_judge", "true"),
             ("aegis.hidden_text", "tag_characters,styled_letters"),

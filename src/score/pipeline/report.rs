@@ -20,6 +20,10 @@ impl ScorePipeline<'_> {
         self.reported_at = Instant::now();
         self.in_flight.report(self.health, &self.panel.shadow);
         self.predictors.report(self.health, now());
+        self.share_budgets();
+        if let Some(budgets) = self.decider.budgets() {
+            budgets.report(self.reported_at);
+        }
         let source = self.reader.source().health();
         let seen_for = self.score.connection.request_timeout(BROKER_SEEN_TIMEOUT);
         self.health.set_until("broker seen", source.seen.map(|at| at + seen_for));

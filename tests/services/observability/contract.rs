@@ -20,10 +20,16 @@ pub const UNPROVOKED: &[(&str, &str)] = &[
     ("aegis_spans_total", "nothing is traced here: tests/services/traces"),
     ("aegis_report_failures_total", "the watch never fails here: src/report/watch/tests.rs"),
     ("aegis_report_alarms_total", "nothing changes here: src/report/watch/tests.rs"),
+    ("aegis_reviews_thinned_total", "no policy has a review budget here: tests/flow/sampling.rs"),
+    ("aegis_review_thinning_ratio", "no policy has a review budget here: tests/flow/sampling.rs"),
 ];
 
 /// Metrics that may be absent, with the reason.
 const SOMETIMES: &[(&str, &str)] = &[
+    (
+        "aegis_review_draws_total",
+        "a draw may come up for none of the few events here: tests/flow/sampling.rs",
+    ),
     ("aegis_policy_regret_bound", "something is proven as long as no expert has slept"),
     ("aegis_panel_shrunk", "told once load has changed it"),
 ];
@@ -48,6 +54,7 @@ const WORDS: &[(&str, &[&str])] = &[
     ("figure", &["prevalence", "precision", "recall", "false_positive_rate", "error_rate"]),
     ("watched", &["block_rate", "mean_p", "disagreement", "expert_error"]),
     ("by", &["ensemble", "majority"]),
+    ("draw", &["near_threshold", "audit"]),
     ("kind", &["corrects", "retracts", "tag_characters"]),
     ("role", &["score", "learn"]),
     ("side", &["event", "label", "same", "other"]),

@@ -108,8 +108,8 @@ fn a_trace_goes_on_from_the_event_to_its_decision_by_way_of_its_spans() {
         }
     }
     assert!(
-        made[4].review.is_some()
-            && requests.len() >= made.iter().filter(|made| made.review.is_some()).count()
+        made[4].review().is_some()
+            && requests.len() >= made.iter().filter(|made| made.review().is_some()).count()
     );
     for (record, request) in requests.iter().zip(reviews(&requests)) {
         let of = decided.iter().find(|decided| decided.offset == request.decision.offset).unwrap();
@@ -162,8 +162,8 @@ fn a_trace_goes_on_from_the_event_to_its_decision_by_way_of_its_spans() {
         assert_eq!(attribute(&span.attributes, "aegis.policy"), "default");
         assert_eq!(attribute(&span.attributes, "aegis.action"), decision.action.word());
         assert_eq!(attribute(&span.attributes, "aegis.degraded"), decision.degraded.to_string());
-        let review = decision.review.map_or("", |reason| reason.word());
-        assert_eq!(attribute(&span.attributes, "aegis.review"), review);
+        let reasons: Vec<_> = decision.reasons.iter().map(|reason| reason.word()).collect();
+        assert_eq!(attribute(&span.attributes, "aegis.review"), reasons.join(","));
     }
     assert_eq!(attribute(&at("5").attributes, "error.type"), "NotAvro");
     assert_eq!(at("5").status.as_ref().unwrap().code, 2);

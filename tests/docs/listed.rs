@@ -61,6 +61,11 @@ pub static LISTED: &[Listed] = &[
         "aegis evaluate --texts …",
         "minutes, and needs public sets that are not in the repository",
     ),
+    (
+        "docs/learning.md",
+        "cargo bench -p aegis-core --bench labels …",
+        "minutes, on the streams of the lines before",
+    ),
     ("docs/learning.md", "python3 -m venv .cache/streams …", "for the comparison below it"),
     ("docs/learning.md", ".cache/streams/bin/python …", "minutes, on the streams of the line before"),
     (

@@ -202,56 +202,87 @@ impl Column {
     }
 }
 
-fn main() {
-    let mut learner: LearnerSpec = "default".parse().expect("a learner");
-    let (mut orders, mut texts, mut strangers, mut paths) = (4, vec![false, true], false, Vec::new());
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        let mut value = || args.next().expect("a value");
-        match arg.as_str() {
-            "--votes" => texts = vec![false],
-            "--text" => texts = vec![true],
-            "--strangers" => strangers = true,
-            "--orders" => orders = value().parse().expect("a number"),
-            "--learner" => learner = value().parse().expect("a learner"),
-            "--bench" => {}
-            _ => paths.push(arg),
+/// The settings of a run.
+struct Run {
+    learner: LearnerSpec,
+    orders: u32,
+    strangers: bool,
+    texts: Vec<bool>,
+    paths: Vec<String>,
+}
+
+impl Run {
+    fn from_args() -> Self {
+        let learner = "default".parse().expect("a learner");
+        let mut run =
+            Self { learner, orders: 3, strangers: false, texts: vec![false, true], paths: Vec::new() };
+        let mut args = std::env::args().skip(1);
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().expect("a value");
+            match arg.as_str() {
+                "--votes" => run.texts = vec![false],
+                "--text" => run.texts = vec![true],
+                "--strangers" => run.strangers = true,
+                "--orders" => run.orders = value().parse().expect("a number"),
+                "--learner" => run.learner = value().parse().expect("a learner"),
+                "--bench" => {}
+                _ => run.paths.push(arg),
+            }
         }
+        run
     }
-    for text in texts {
-        let heads: Vec<String> = SHARES
-            .iter()
-            .flat_map(|share| ["random", "margin", "audit + margin"].map(|name| (share, name)))
-            .map(|(share, name)| format!("{:.0} % {name}", 100.0 * share))
-            .chain(CAPS.map(|cap| format!("weight ≤ {cap}")))
-            .collect();
+
+    /// Prints the table of all streams, by votes alone or with text.
+    fn table(&self, text: bool) {
+        let shares = SHARES.map(|share| format!("{:.0} %: random, margin, both", 100.0 * share));
         println!("\n{}\n", if text { "With text" } else { "Votes alone" });
-        println!("| stream | rounds | all labels | {} |", heads.join(" | "));
-        println!("|{}", "---|".repeat(3 + heads.len()));
-        let mut columns: Vec<Column> = heads.iter().map(|_| Column::default()).collect();
+        println!("| stream | rounds | all labels | {} | weight 1, 3, 10, 1/q |", shares.join(" | "));
+        println!("|{}", "---|".repeat(4 + SHARES.len()));
+        let mut columns: Vec<Column> = Vec::new();
+        columns.resize_with(3 * SHARES.len() + CAPS.len(), Column::default);
         let mut long = Vec::new();
-        for path in &paths {
-            let mut stream = Stream::read(path, strangers);
+        for path in &self.paths {
+            let mut stream = Stream::read(path, self.strangers);
             if stream.rounds.is_empty() || (text && !stream.has_text()) {
                 continue;
             }
             let rows: Vec<Vec<f64>> =
-                (0..orders).map(|order| row(&mut stream, &learner, text, order)).collect();
+                (0..self.orders).map(|order| row(&mut stream, &self.learner, text, order)).collect();
             let column = |at: usize| rows.iter().map(|row| row[at]).collect::<Vec<f64>>();
             let all = column(0);
             columns.iter_mut().enumerate().for_each(|(at, one)| one.add(&column(1 + at), &all));
             long.push(stream.rounds.len() >= LONG);
-            let means: Vec<String> =
-                columns.iter().map(|one| format!("{:.0}", one.mistakes.last().expect("a stream"))).collect();
-            let mean = all.iter().sum::<f64>() / f64::from(orders);
-            println!("| {} | {} | {mean:.0} | {} |", stream.name, stream.rounds.len(), means.join(" | "));
+            let mean = all.iter().sum::<f64>() / f64::from(self.orders);
+            let means = columns.iter().map(|one| format!("{:.0}", one.mistakes.last().expect("a stream")));
+            println!(
+                "| {} | {} | {mean:.0} | {} |",
+                stream.name,
+                stream.rounds.len(),
+                cells(means.collect())
+            );
         }
-        for (name, of) in
-            [("streams of 3,000 rounds and more", long.clone()), ("all streams", vec![true; long.len()])]
-        {
-            let ratios: Vec<String> = columns.iter().map(|one| format!("{:.2}", one.ratio(&of))).collect();
-            println!("| {name} | | 1 | {} |", ratios.join(" | "));
+        let every = vec![true; long.len()];
+        for (name, of) in [("streams of 3,000 rounds and more", &long), ("all streams", &every)] {
+            if !of.contains(&true) {
+                continue;
+            }
+            let ratios = columns.iter().map(|one| format!("{:.2}", one.ratio(of))).collect();
+            println!("| {name} | | 1 | {} |", cells(ratios));
         }
+    }
+}
+
+/// Joins the three samplings of each share, and the weights, into a cell each.
+fn cells(values: Vec<String>) -> String {
+    let (samplings, weights) = values.split_at(3 * SHARES.len());
+    let cells: Vec<String> = samplings.chunks(3).chain([weights]).map(|values| values.join(", ")).collect();
+    cells.join(" | ")
+}
+
+fn main() {
+    let run = Run::from_args();
+    for text in &run.texts {
+        run.table(*text);
     }
 }
 

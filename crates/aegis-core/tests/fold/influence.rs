@@ -24,7 +24,7 @@ fn with_a_cap_the_order_of_arrival_has_no_effect() {
 fn with_a_cap_every_learner_gives_one_hash_for_any_order() {
     for name in aegis_core::learners::Name::ALL {
         let records = world(24, 150);
-        let settings = capped(name.as_str(), 0.2);
+        let settings = capped(name.as_str(), 0.05);
         let expected = model(&records, &settings);
         for order in 0..2 {
             assert_eq!(arrive(&records, &settings, order, 2), expected, "{name}, order {order}");
@@ -138,4 +138,29 @@ fn with_a_cap_an_annotator_who_is_always_wrong_does_little_harm() {
     let held = mistakes(&world(true), capped("default", 0.15));
     assert!(uncapped > 5 * without, "{uncapped} mistakes without a cap, {without} without the annotator");
     assert!(held * 10 <= without * 11, "{held} mistakes with a cap, {without} without the annotator");
+}
+
+#[test]
+fn a_second_label_that_agrees_counts_although_the_target_stays() {
+    let settings = capped("brier", 0.3);
+    let records = labelled(60, |_, _| Some(("one".to_owned(), false)));
+    let mut fixture = Fixture::new(settings.clone());
+    records.iter().for_each(|record| {
+        fixture.apply(record);
+    });
+    let before = fixture.hash();
+    let labels = records.iter().filter_map(|record| match record {
+        Record::Label(record) => Some(record.clone()),
+        _ => None,
+    });
+    let agreed = labels.take(30).map(|mut record| {
+        (record.label.id, record.label.annotator) = ("second".to_owned(), Some("other".to_owned()));
+        Record::Label(record)
+    });
+    let agreed: Vec<Record> = agreed.collect();
+    agreed.iter().for_each(|record| {
+        fixture.apply(record);
+    });
+    assert_ne!(fixture.hash(), before, "more labels of one annotator teach beside those of another");
+    assert_eq!(fixture.hash(), model(&[records, agreed].concat(), &settings));
 }

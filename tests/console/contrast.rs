@@ -84,7 +84,8 @@ fn the_palette_has_the_contrast_of_wcag_aa_in_both_schemes() {
 fn all_colours_are_variables() {
     let rules = |line: &&str| {
         let rule = line.split_once('{').map_or(*line, |(_, rule)| rule);
-        !line.trim_start().starts_with("--") && (rule.contains('#') || rule.contains("rgb") || rule.contains("hsl"))
+        !line.trim_start().starts_with("--")
+            && (rule.contains('#') || rule.contains("rgb") || rule.contains("hsl"))
     };
     let rest: Vec<&str> = STYLE.lines().filter(rules).collect();
     assert!(rest.is_empty(), "{rest:?}");

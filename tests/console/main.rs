@@ -7,5 +7,5 @@ mod access;
 mod browser;
 mod contrast;
 mod pages;
-
+mod screenshots;
 mod world;

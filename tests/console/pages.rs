@@ -1,10 +1,15 @@
 //! The pages of the data in a real browser.
 
+use std::sync::Arc;
+
+use aegis::config::{Config, Policies, topic_specs};
+use aegis::console::Console;
 use aegis::core::label::Finding;
+use aegis::kafka::Connection;
+use aegis::kafka::embedded::Embedded;
 use serde_json::json;
 
 use crate::browser::{Browser, key};
-use crate::support::Kafka;
 use crate::support::flow::{event, event_record, label, label_record, poison};
 use crate::world::World;
 
@@ -185,29 +190,23 @@ fn hostile_names_are_shown_and_do_nothing() {
     }
 }
 
-/// The broker is a real Apache Kafka that is suspended: its connections stay open, and nothing is answered.
 #[test]
 fn a_page_says_that_the_brokers_are_away_and_recovers() {
-    use aegis::config::{Config, Policies, topic_specs};
-    use aegis::console::Console;
-    use aegis::kafka::topics;
-    use std::sync::Arc;
-
-    let kafka = Kafka::start();
     let config = Config::default();
-    let specs: Vec<_> = topic_specs(&config, 1);
-    topics::ensure(&kafka.connection(), &specs, crate::support::WAIT).unwrap();
-    let local = ([127, 0, 0, 1], 0).into();
+    let specs = topic_specs(&config, 1);
+    let names: Vec<_> = specs.iter().map(|spec| (spec.name.as_str(), spec.partitions)).collect();
+    let broker = Embedded::start(&names).unwrap();
+    let (connection, local) = (Connection::new(broker.bootstrap()), ([127, 0, 0, 1], 0).into());
     let policies = Arc::new(Policies::default());
-    let console = Console::start(Arc::new(config), policies.into(), kafka.connection(), local, None).unwrap();
+    let console = Console::start(Arc::new(config), policies.into(), connection, local, None).unwrap();
     let browser = Browser::start();
     browser.open_page(&format!("http://{}/", console.address()));
     let live = |word: &str| format!("return document.getElementById('live').textContent === '{word}'");
     browser.until("the brokers answer", &live("live"));
-    kafka.pause();
+    broker.set_up(false).unwrap();
     browser.until("the page says that they do not", &live("brokers away"));
     assert!(browser.text("#broker").contains("This page recovers by itself"));
-    kafka.resume();
+    broker.set_up(true).unwrap();
     browser.until("the page has recovered", &live("live"));
     assert_eq!(browser.run("return document.getElementById('broker')"), json!(null));
 }

@@ -59,7 +59,7 @@ fn shoot(browser: &Browser, name: &str) {
 #[test]
 fn the_pictures_of_the_page_are_taken_on_demand() {
     if std::env::var_os("AEGIS_WRITE_DOCS").is_none() {
-        for name in ["console-overview.png", "console-why.png"] {
+        for name in ["console-overview.png", "console-experts.png", "console-why.png"] {
             let picture = fs::read(root("docs").join(name)).unwrap();
             assert!(picture.starts_with(b"\x89PNG") && picture.len() < 400_000, "{name}");
         }

@@ -70,7 +70,7 @@ const refresh = async () => {
     policies(data) ?? "",
     element("p", { text: together }),
     table("Experts", columns, rows(data), "No decision has been read yet."),
-    element("p", { class: "hint", text: "Weight: the share of the aggregation in the newest decision. Brier: the mean squared error against labels, 0 is best. Agrees: the share of labelled votes on the same side of 0.5 as people. An expert in shadow votes and has no weight." }),
+    element("p", { class: "hint", text: "Weight: the expert's own share of the aggregation in the newest decision; most of the mass can lie with the members below. Brier: the mean squared error against labels, 0 is best. Agrees: the share of labelled votes on the same side of 0.5 as people. An expert in shadow votes and has no weight." }),
     ...members);
   if (focused) document.getElementById(focused)?.focus();
 };

@@ -239,7 +239,7 @@ pub fn import(args: &ImportArgs) -> Result<Exit, Failure> {
     show(args, &loaded, &files, &tally)
 }
 
-/// What one file was.
+/// A file that was imported, or could not be.
 #[derive(Serialize)]
 struct FileReport {
     file: String,

@@ -5,7 +5,7 @@
 //!
 //! * **Upheld**: a label of source `review` with the corrected verdict, which `corrects` the newest live label of the other
 //!   side. Further live labels of that side are retracted, each by a label `ID/retracts/…`. The corrected verdict teaches,
-//!   and the labels that it overturns no longer do, whoever gave them. Without a label to overturn it is the label of a
+//!   and the labels that it overturns no longer do, those of any annotator. Without a label to overturn it is the label of a
 //!   review.
 //! * **Rejected**: a label of source `appeal` that `retracts` the claim. It has no value, so that it teaches nothing under
 //!   any policy, and the labels of the event stay as they are.
@@ -73,16 +73,18 @@ impl Appeal {
         mapping: &Mapping,
         quarantined: impl Fn(&str) -> bool,
     ) -> Result<Vec<Label>, Refusal> {
-        let (own, others): (Vec<&Label>, Vec<&Label>) =
-            known.iter().filter(|record| record.status.counts()).map(|record| &record.label).partition(
-                |label| {
-                    let retracts = [label.retracts.as_deref(), label.corrects.as_deref()];
-                    let of = |other: &str| label.id == self.retraction_id(other);
-                    label.id == self.decision_id()
-                        || retracts.into_iter().flatten().any(of)
-                        || self.is_void(label, known)
-                },
-            );
+        let known: Vec<&Label> =
+            known.iter().filter(|record| record.status.counts()).map(|record| &record.label).collect();
+        let (all_own, others): (Vec<&Label>, Vec<&Label>) =
+            known.iter().copied().partition(|label| self.is_own(label, &known));
+        // Another person's older label with the same id is replaced.
+        let mut own: BTreeMap<&str, &Label> = BTreeMap::new();
+        for label in all_own {
+            let newest = own.entry(&label.id).or_insert(label);
+            if label.newer(newest).is_gt() {
+                *newest = label;
+            }
+        }
         let mut labels = match self.outcome {
             Outcome::Rejected => vec![self.rejection(self.decision_id())],
             Outcome::Upheld(verdict) => {
@@ -90,29 +92,24 @@ impl Appeal {
                 self.correction(verdict, &live, mapping)?
             }
         };
-        // What an earlier decision of this appeal has done besides is undone: a label with the same id replaces it.
+        // Other labels of an earlier decision about this appeal are undone: a label with the same id replaces each.
         let ids: Vec<String> = labels.iter().map(|label| label.id.clone()).collect();
-        let undone: BTreeMap<&str, &Label> = own
-            .iter()
-            .filter(|label| !ids.contains(&label.id))
-            .map(|label| (label.id.as_str(), *label))
-            .collect();
-        labels.extend(undone.keys().map(|id| self.rejection((*id).to_owned())));
+        let undone = own.keys().filter(|id| !ids.iter().any(|new| new == *id));
+        labels.extend(undone.map(|id| self.rejection((*id).to_owned())));
         for label in &mut labels {
             label.decision = label.decision.or(decision);
         }
-        labels.retain(|label| !own.iter().any(|known| same(known, label)));
-        let newest = own.iter().map(|label| label.time).max();
+        labels.retain(|label| !own.values().any(|known| same(known, label)));
+        let newest = own.values().map(|label| label.time).max();
         let time = newest.map_or(self.time, |newest| self.time.max(newest.saturating_add(1)));
         labels.iter_mut().for_each(|label| label.time = time);
         Ok(labels)
     }
 
-    /// Returns `true` for a label of an earlier decision that was undone since: its id is that of a retraction of a label of
-    /// the event.
-    fn is_void(&self, label: &Label, known: &[LabelRecord]) -> bool {
-        label.retracts.as_deref() == Some(self.id.as_str())
-            && known.iter().any(|other| label.id == self.retraction_id(&other.label.id))
+    /// Returns `true` for a label of an earlier decision about this appeal: the decision itself, or the retraction of a label
+    /// of the event, which may be undone since.
+    fn is_own(&self, label: &Label, known: &[&Label]) -> bool {
+        label.id == self.decision_id() || known.iter().any(|other| label.id == self.retraction_id(&other.id))
     }
 
     fn label(&self, id: String) -> Label {

@@ -155,6 +155,7 @@ impl<S: Sink> Import<'_, S> {
     /// Counts what a row has become, reports its refusals, and returns its records.
     fn row(&mut self, path: &Path, row: RowLabels) -> Result<Vec<Produced>, ImportError<S::Error>> {
         let (mut records, mut refused) = (Vec::new(), Vec::new());
+        let is_one = row.found.len() == 1;
         for (found, number) in row.found.into_iter().zip(1..) {
             let refusal = match found {
                 Found::LeftOut => {
@@ -168,7 +169,7 @@ impl<S: Sink> Import<'_, S> {
                         records.push(record);
                         continue;
                     }
-                    Err(refusal) => (Some(number), refusal),
+                    Err(refusal) => ((!is_one).then_some(number), refusal),
                 },
             };
             let (annotation, Refusal { name, message }) = refusal;

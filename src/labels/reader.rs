@@ -69,7 +69,7 @@ impl Layout {
     }
 }
 
-/// What one row of a file has become.
+/// The labels and refusals of one row.
 pub struct RowLabels {
     /// The line at which the row begins, or the number of the record in Parquet and Avro.
     pub line: u64,

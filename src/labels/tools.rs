@@ -11,7 +11,7 @@ use super::Refusal;
 use super::own::{Draft, Reading, verdict};
 use crate::core::label::{Label, Source};
 
-/// What a row, or one annotation of it, has become.
+/// The outcome of a row, or of one annotation of it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Found {
     /// A label.

@@ -83,7 +83,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     // An integer of 39 digits may be an id, which has no other use than its digits.
     fn visit_i128<E: Error>(self, value: i128) -> Result<Value, E> {
-        Ok(Value::String(value.to_string()))
+        Ok(u64::try_from(value).map_or_else(|_| Value::String(value.to_string()), Value::from))
     }
 
     fn visit_u128<E: Error>(self, value: u128) -> Result<Value, E> {

@@ -11,11 +11,12 @@ use super::{connect, scan_ledger};
 use crate::cli::print::{self, Output, printable};
 use crate::cli::{ConfigArgs, Failure};
 use crate::codec::time::format_millis;
+use crate::config::Loaded;
 use crate::core::event::Millis;
 use crate::core::label::{Finding, Label};
 use crate::core::ledger::{Key, RoundId};
 use crate::core::ledger_state::LedgerState;
-use crate::kafka::{Delivery, Outbox};
+use crate::kafka::{Connection, Delivery, Outbox};
 use crate::labels::Refusal;
 use crate::labels::appeal::{Appeal, Outcome};
 use crate::labels::import::record;
@@ -89,25 +90,45 @@ fn refused(Refusal { message, .. }: Refusal) -> Failure {
 
 pub fn appeal(args: &AppealArgs) -> Result<Exit, Failure> {
     let (loaded, connection) = connect(&args.config)?;
-    let config = &loaded.config;
+    let defaults = &loaded.config.defaults;
     let id = RoundId {
-        tenant: args.tenant.clone().unwrap_or_else(|| config.defaults.tenant.clone()),
-        policy: args.policy.clone().unwrap_or_else(|| config.defaults.policy.clone()),
+        tenant: args.tenant.clone().unwrap_or_else(|| defaults.tenant.clone()),
+        policy: args.policy.clone().unwrap_or_else(|| defaults.policy.clone()),
         event: args.event.clone(),
     };
+    let labels = labels(args, &loaded, &connection, id)?;
+    let topic: Arc<str> = loaded.config.topics.labels.as_str().into();
+    let records =
+        labels.iter().map(|label| record(&topic, label)).collect::<Result<Vec<_>, _>>().map_err(refused)?;
+    if !args.dry_run && !records.is_empty() {
+        let unavailable = |error| Failure::of(&connection, error);
+        let mut outbox = Outbox::open(&connection, Delivery::AtLeastOnce).map_err(unavailable)?;
+        outbox.commit(&records, None).map_err(unavailable)?;
+    }
+    show(args, &labels, &topic)?;
+    Ok(Exit::Success)
+}
+
+/// Returns the labels that express the decision, given what the ledger has about the round.
+fn labels(
+    args: &AppealArgs,
+    loaded: &Loaded,
+    connection: &Connection,
+    id: RoundId,
+) -> Result<Vec<Label>, Failure> {
     let Some(policy) = loaded.policies.get(&id.policy) else {
         let error = anyhow!("the policies file has no policy {}: name another with --policy", id.policy);
         return Err(Failure { exit: Exit::Usage, error });
     };
     let mut ledger = LedgerState::new();
-    scan_ledger(config, &connection, &mut |record| {
+    scan_ledger(&loaded.config, connection, &mut |record| {
         let is_of_round = match record.key() {
             Key::Round(round) | Key::Label(round, _) => round == id,
             Key::Edit(_) => true,
         };
         if is_of_round {
             let applied = ledger.apply(&record, &mut Vec::new());
-            applied.map(|_| ()).map_err(|error| Failure::new(Exit::Data, error))?;
+            applied.map_err(|error| Failure::new(Exit::Data, error))?;
         }
         Ok(())
     })?;
@@ -118,31 +139,21 @@ pub fn appeal(args: &AppealArgs) -> Result<Exit, Failure> {
     let verdict = Finding::ALL.into_iter().find(|finding| finding.word() == args.verdict);
     let outcome =
         if args.upheld { Outcome::Upheld(verdict.unwrap_or(Finding::Safe)) } else { Outcome::Rejected };
-    let appeal = Appeal {
-        round: id.clone(),
-        id: args.appeal.clone(),
-        annotator: args.annotator.clone(),
-        outcome,
-        time: now(),
-    };
-    let quarantined = |annotator: &str| ledger.edits().quarantines(&id.tenant, annotator);
-    let labels = appeal.labels(&known, decision, &policy.mapping, quarantined).map_err(refused)?;
-    let topic: Arc<str> = config.topics.labels.as_str().into();
-    let records =
-        labels.iter().map(|label| record(&topic, label)).collect::<Result<Vec<_>, _>>().map_err(refused)?;
-    if !args.dry_run && !records.is_empty() {
-        let unavailable = |error| Failure::of(&connection, error);
-        let mut outbox = Outbox::open(&connection, Delivery::AtLeastOnce).map_err(unavailable)?;
-        outbox.commit(&records, None).map_err(unavailable)?;
-    }
+    let tenant = id.tenant.clone();
+    let (appeal, annotator) = (args.appeal.clone(), args.annotator.clone());
+    let appeal = Appeal { round: id, id: appeal, annotator, outcome, time: now() };
+    let quarantined = |annotator: &str| ledger.edits().quarantines(&tenant, annotator);
+    appeal.labels(&known, decision, &policy.mapping, quarantined).map_err(refused)
+}
+
+fn show(args: &AppealArgs, labels: &[Label], topic: &str) -> Result<(), Failure> {
     let shown: Vec<_> = labels.iter().map(Shown::of).collect();
     if args.output == Output::Json {
-        print::json(&shown)?;
-        return Ok(Exit::Success);
+        return print::json(&shown);
     }
     if shown.is_empty() {
         outln!("the ledger has this decision already: nothing is sent");
-        return Ok(Exit::Success);
+        return Ok(());
     }
     for label in &shown {
         outln!("{}", printable(&describe(label)));
@@ -151,7 +162,7 @@ pub fn appeal(args: &AppealArgs) -> Result<Exit, Failure> {
         true => outln!("nothing is sent (--dry-run)"),
         false => outln!("sent to {topic}, acknowledged; the learner applies it when it reads it"),
     }
-    Ok(Exit::Success)
+    Ok(())
 }
 
 fn describe(label: &Shown) -> String {

@@ -1,5 +1,7 @@
 //! `aegis labels import`: the labels of files, sent to the labels topic.
 
+mod report;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -9,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
-use serde::Serialize;
 
+use self::report::{FileReport, show};
 use super::connect;
-use crate::cli::print::{self, Output, printable};
+use crate::cli::print::Output;
 use crate::cli::scan::ANSWER_TIMEOUT;
 use crate::cli::{ConfigArgs, Failure};
 use crate::codec::time::Zone;
@@ -23,14 +25,12 @@ use crate::labels::import::{Import, ImportError, RefusedRow, Sink};
 use crate::labels::reader::{LabelFile, Layout};
 use crate::labels::tally::Tally;
 use crate::labels::{Names, Reading};
-use crate::ops::stdout::{errln, outln};
+use crate::ops::stdout::errln;
 use crate::ops::{Exit, Progress};
-use crate::rows::{Format, RowsError, is_same_file};
+use crate::rows::{Format, is_same_file};
 
 /// The number of refused rows that are listed if no file takes them.
 const LISTED: u64 = 20;
-/// The number of annotators that are listed as text.
-const SHOWN_ANNOTATORS: usize = 20;
 /// The time after which progress is shown.
 const PROGRESS_DELAY: Duration = Duration::from_secs(1);
 
@@ -239,28 +239,6 @@ pub fn import(args: &ImportArgs) -> Result<Exit, Failure> {
     show(args, &loaded, &files, &tally)
 }
 
-/// What one file was.
-#[derive(Serialize)]
-struct FileReport {
-    file: String,
-    layout: Option<&'static str>,
-    rows: u64,
-    error: Option<String>,
-    #[serde(skip)]
-    exit: Option<Exit>,
-}
-
-impl FileReport {
-    fn damaged(path: &Path, error: &RowsError) -> Self {
-        let exit = match error {
-            RowsError::Io { .. } => Exit::Unavailable,
-            RowsError::Damaged { .. } | RowsError::UnknownFormat { .. } => Exit::Data,
-        };
-        let (file, error) = (path.display().to_string(), Some(error.to_string()));
-        Self { file, layout: None, rows: 0, error, exit: Some(exit) }
-    }
-}
-
 fn one(
     import: &mut Import<'_, Receiver>,
     path: &Path,
@@ -273,80 +251,4 @@ fn one(
     let rows = import.tally.rows - before;
     let layout = file.layout().map(Layout::word);
     Ok(FileReport { file: path.display().to_string(), layout, rows, error: None, exit: None })
-}
-
-fn show(args: &ImportArgs, loaded: &Loaded, files: &[FileReport], tally: &Tally) -> Result<Exit, Failure> {
-    let damaged = files.iter().find_map(|file| file.exit);
-    let exit = damaged.unwrap_or(if tally.refused > 0 { Exit::Data } else { Exit::Success });
-    match args.output {
-        Output::Json => {
-            #[derive(Serialize)]
-            struct Shown<'a> {
-                files: &'a [FileReport],
-                dry_run: bool,
-                #[serde(flatten)]
-                tally: &'a Tally,
-            }
-            print::json(&Shown { files, dry_run: args.dry_run, tally })?;
-        }
-        Output::Text => text(args, loaded, files, tally),
-    }
-    for file in files {
-        if let Some(error) = &file.error {
-            errln!("aegis: {error}");
-        }
-    }
-    Ok(exit)
-}
-
-fn text(args: &ImportArgs, loaded: &Loaded, files: &[FileReport], tally: &Tally) {
-    for file in files.iter().filter(|file| file.error.is_none()) {
-        let layout = file.layout.map(|layout| format!(" of layout {layout}")).unwrap_or_default();
-        outln!("{}: {} rows{layout}", file.file, file.rows);
-    }
-    let Tally { labels, left_out, refused, repeated, .. } = tally;
-    outln!("labels      {labels}, {left_out} left out, {refused} refused");
-    let counts = |title: &str, counts: &BTreeMap<&'static str, u64>| {
-        if !counts.is_empty() {
-            let all: Vec<_> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
-            outln!("{title:<11} {}", all.join(", "));
-        }
-    };
-    counts("verdicts", &tally.verdicts);
-    counts("sources", &tally.sources);
-    let mut annotators: Vec<_> = tally.annotators.iter().collect();
-    annotators.sort_by(|one, other| other.1.cmp(one.1));
-    let further = annotators.len().saturating_sub(SHOWN_ANNOTATORS);
-    let named = |name: &str| if name.is_empty() { "(nameless)".to_owned() } else { printable(name) };
-    let mut shown: Vec<_> = annotators
-        .iter()
-        .take(SHOWN_ANNOTATORS)
-        .map(|(name, count)| format!("{} {count}", named(name)))
-        .collect();
-    if further > 0 {
-        shown.push(format!("and {further} more"));
-    }
-    if !shown.is_empty() {
-        outln!("annotators  {}", shown.join(", "));
-    }
-    counts("refused", &tally.reasons);
-    if *repeated > 0 {
-        outln!(
-            "repeated    {repeated} labels have the event and id of an earlier one: the newest of them counts"
-        );
-    }
-    if *labels == 0 && *left_out > 0 {
-        outln!(
-            "note        every row was left out: if they have verdicts, name their field with --verdict-field"
-        );
-    }
-    let topic = &loaded.config.topics.labels;
-    if args.dry_run {
-        outln!("sent        nothing (--dry-run); {labels} labels would go to {topic}");
-    } else {
-        outln!("sent        {} labels to {topic}, all acknowledged", tally.sent);
-    }
-    if let (true, Some(path)) = (*refused > 0, &args.rejected) {
-        outln!("rejected    written to {}", path.display());
-    }
 }

@@ -193,7 +193,9 @@ fn text(args: &StatsArgs, report: &Report, proposals: &[Proposal]) {
         }
     }
     if report.all.annotators.iter().all(|annotator| annotator.gold.answers == 0) {
-        outln!("\nno answer is about an event with a gold label, so that nobody is compared with the floor");
+        outln!(
+            "\nno answer is about an event with a gold label, so that no annotator is compared with the floor"
+        );
         return;
     }
     for Proposal { annotator, command } in proposals {

@@ -78,7 +78,7 @@ fn reviewers_are_measured_on_gold_and_gold_is_not_measured_on_itself() {
         gold("e2", Safe),
         calibration("e1", "ann", Unsafe),
         label("e2", "ann", Unsafe),
-        label("e2", "lead", Unsafe),
+        Label { id: "second look".into(), ..label("e2", "lead", Unsafe) },
         // A report of a user is no answer.
         Label { source: Source::Report, ..label("e1", "user", Safe) },
     ]));

@@ -139,6 +139,19 @@ fn a_later_decision_replaces_the_earlier_one() {
     }
 }
 
+/// Two people decide one appeal, one after the other: both labels stay in the ledger, and the newer counts.
+#[test]
+fn a_second_person_can_decide_otherwise() {
+    let mapping = Mapping::default();
+    let mut all = vec![review("ann", 10, Finding::Unsafe), review("bob", 11, Finding::Unsafe)];
+    all.extend(decided(&all, &appeal(Outcome::Upheld(Finding::Safe), 30), &mapping));
+    let by_other = |outcome| Appeal { annotator: "chief".into(), ..appeal(outcome, 40) };
+    all.extend(decided(&all, &by_other(Outcome::Rejected), &mapping));
+    assert_eq!(target_of(&all, &mapping), Some(1.0));
+    all.extend(decided(&all, &by_other(Outcome::Upheld(Finding::Safe)), &mapping));
+    assert_eq!(target_of(&all, &mapping), Some(0.0));
+}
+
 #[test]
 fn what_is_known_about_the_overturned_label_is_kept() {
     let at = DecisionRef { partition: 3, offset: 7 };

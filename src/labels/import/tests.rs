@@ -178,7 +178,7 @@ fn label_studio_gives_every_annotator_and_no_cancelled_annotation() {
     assert_eq!((tally.rows, tally.left_out, tally.refused), (3, 2, 3));
     assert_eq!(
         reasons(&kept),
-        [(1, Some(5), "NoVerdict"), (1, Some(6), "BadValue"), (11, Some(1), "MissingField")]
+        [(1, Some(5), "NoVerdict"), (1, Some(6), "BadValue"), (13, Some(1), "MissingField")]
     );
     let first = &kept.labels[0];
     assert_eq!(

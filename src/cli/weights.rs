@@ -1,5 +1,6 @@
 //! `aegis weights`: shows the published predictors, and holds a policy on one of them.
 
+mod again;
 mod compare;
 mod diff;
 mod pin;

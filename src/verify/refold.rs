@@ -206,7 +206,7 @@ pub(super) fn hash_of_state(published: &Published, learner: &LearnerSpec) -> Sta
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::config::Policies;
     use crate::core::label::{DecisionRef, Finding, Label};
@@ -240,12 +240,12 @@ mod tests {
         ]
     }
 
-    fn ledger(rounds: i64) -> Vec<Record> {
+    pub fn ledger(rounds: i64) -> Vec<Record> {
         (0..rounds).flat_map(|number| round(number, Finding::Unsafe)).collect()
     }
 
     /// The predictor that a learner publishes after these records.
-    fn published(records: &[Record]) -> Published {
+    pub fn published(records: &[Record]) -> Published {
         let mut state = LedgerState::new();
         for record in records {
             state.apply(record, &mut Vec::new()).unwrap();

@@ -119,7 +119,9 @@ impl Verify<'_> {
         for (key, (offset, payload)) in newest {
             let at = Place::new(&weights.topic, 0, offset);
             if let Some(policy) = codec::pin_policy(&key) {
-                if let Some((kind, what)) = payload.and_then(|payload| self.verify_pin(&policy, &payload)) {
+                if let Some((kind, what)) =
+                    payload.and_then(|payload| verify_pin(self.policies, &policy, &payload))
+                {
                     violations.add(kind, at, || what);
                 }
                 continue;
@@ -137,25 +139,6 @@ impl Verify<'_> {
         Ok((pending, violations))
     }
 
-    /// Returns the violation of a pin: a record that cannot be read, or a predictor whose state has another hash than it
-    /// says.
-    fn verify_pin(&self, policy: &str, payload: &[u8]) -> Option<(ViolationKind, String)> {
-        let read = codec::decode_pin(payload).and_then(|pin| codec::decode_published(&pin.predictor));
-        let published = match read {
-            Ok(published) => published,
-            Err(error) => return Some((ViolationKind::Unreadable, error.to_string())),
-        };
-        let seed = self.policies.get(policy).and_then(|policy| policy.learner.seed.clone());
-        let carried = hash_of_state(&published, &LearnerSpec { seed, ..published.learner.clone() });
-        let (says, has) = (hex(&published.state_hash), hex(&carried));
-        (carried != published.state_hash).then(|| {
-            let what = format!(
-                "the pinned predictor of policy {policy} has the hash {says}, and its state has {has}"
-            );
-            (ViolationKind::Hash, what)
-        })
-    }
-
     fn open(&self, kind: &'static str, topic: &str) -> Result<TopicReader, VerifyError> {
         TopicReader::open(self.connection, kind, topic, None)
     }
@@ -164,4 +147,55 @@ impl Verify<'_> {
 /// Returns `true` if both lists have the same predictors, by their offsets.
 fn are_same(one: &Predictors, other: &Predictors) -> bool {
     one.0.iter().map(|check| check.at.offset).eq(other.0.iter().map(|check| check.at.offset))
+}
+
+/// Returns the violation of a pin: a record that cannot be read, or a predictor whose state has another hash than it says.
+fn verify_pin(policies: &Policies, policy: &str, payload: &[u8]) -> Option<(ViolationKind, String)> {
+    let read = codec::decode_pin(payload).and_then(|pin| codec::decode_published(&pin.predictor));
+    let published = match read {
+        Ok(published) => published,
+        Err(error) => return Some((ViolationKind::Unreadable, error.to_string())),
+    };
+    let seed = policies.get(policy).and_then(|policy| policy.learner.seed.clone());
+    let carried = hash_of_state(&published, &LearnerSpec { seed, ..published.learner.clone() });
+    let (says, has) = (hex(&published.state_hash), hex(&carried));
+    (carried != published.state_hash).then(|| {
+        let what =
+            format!("the pinned predictor of policy {policy} has the hash {says}, and its state has {has}");
+        (ViolationKind::Hash, what)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Encoding;
+    use crate::core::predictor::Pin;
+    use crate::verify::refold::tests::{ledger, published};
+
+    #[test]
+    fn a_pin_is_compared_with_the_state_that_it_carries() {
+        let right = published(&ledger(5));
+        let mut wrong = right.clone();
+        wrong.state[0] += 0.5;
+        let check = |predictor: Vec<u8>| {
+            let pin = Pin {
+                policy: "default".into(),
+                predictor,
+                offset: 3,
+                published: None,
+                by: "ann".into(),
+                reason: "a test".into(),
+                time: 9,
+            };
+            let payload = codec::encode_pin(&pin, Encoding::Avro).unwrap();
+            verify_pin(&Policies::default(), "default", &payload).map(|(kind, _)| kind)
+        };
+        let written = |published| codec::encode_published(published, Encoding::Avro).unwrap();
+        assert_eq!(check(written(&right)), None);
+        assert_eq!(check(written(&wrong)), Some(ViolationKind::Hash));
+        assert_eq!(check(vec![1, 2, 3]), Some(ViolationKind::Unreadable));
+        let no_pin = verify_pin(&Policies::default(), "default", &written(&right));
+        assert_eq!(no_pin.map(|(kind, _)| kind), Some(ViolationKind::Unreadable));
+    }
 }

@@ -19,6 +19,7 @@ use aegis::learn::{Learn, Progress};
 use aegis::ops::{Health, Shutdown, StopReason};
 use aegis::score::{PanelHandle, Score};
 use support::flow::{decisions, event, event_record, experts, label, label_record, raw, read_until, send};
+use support::site::poll;
 
 /// A role on its own thread.
 struct Role {
@@ -120,6 +121,14 @@ impl Site {
         })
     }
 
+    /// Sends events until each scorer decides with this predictor. Each takes it between two decisions.
+    fn decide_until<const N: usize>(&mut self, topics: [&str; N], expected: (StateHash, bool)) {
+        poll(|| {
+            let made = self.decide(topics).map(|decision| used(&decision));
+            if made == [expected; N] { Ok(()) } else { Err(format!("{made:?} instead of {expected:?}")) }
+        });
+    }
+
     /// Sends labels about these events. Returns the predictor that has learned from `rounds` rounds.
     fn teach(&self, numbers: std::ops::Range<usize>, rounds: u64) -> Published {
         let topics = Config::default().topics;
@@ -175,8 +184,7 @@ fn scorers_hold_a_pinned_predictor_while_labels_arrive_and_follow_again_without_
     let pinned = site.teach(0..4, 4);
     site.pin(Some(&pinned));
     let expected = (pinned.state_hash, true);
-    // Each scorer takes the pin between two decisions.
-    while site.decide(BOTH).iter().any(|decision| used(decision) != expected) {}
+    site.decide_until(BOTH, expected);
     let held_from = site.sent;
     let newer = site.teach(4..8.min(site.sent), 8.min(site.sent) as u64);
     assert_ne!(newer.state_hash, pinned.state_hash, "learning goes on");
@@ -196,7 +204,7 @@ fn scorers_hold_a_pinned_predictor_while_labels_arrive_and_follow_again_without_
 
     site.pin(None);
     let follows = (newest.state_hash, false);
-    while site.decide(BOTH).iter().any(|decision| used(decision) != follows) {}
+    site.decide_until(BOTH, follows);
     // Each scorer has changed once to the pinned predictor, and once from it.
     for topic in BOTH {
         let all = read_until(&site.connection, topic, "all", |records| records.len() >= site.sent);
@@ -206,7 +214,7 @@ fn scorers_hold_a_pinned_predictor_while_labels_arrive_and_follow_again_without_
         assert!(changes == 2 && held >= 5, "{topic}: {changes} changes, {held} held from {held_from}");
         assert!(made.iter().all(|used| !used.1 || *used == expected), "only the pinned one is marked");
     }
-    [first, second, learn].map(Role::stop);
+    [first, second, learn].into_iter().for_each(Role::stop);
 }
 
 #[test]
@@ -232,9 +240,9 @@ fn without_a_release_the_prior_decides_and_feedback_changes_nothing() {
     );
     site.pin(Some(&candidate));
     let released = (candidate.state_hash, true);
-    while used(&site.decide(only)[0]) != released {}
+    site.decide_until(only, released);
     let newer = site.teach(4..6, 6);
     assert_ne!(newer.state_hash, candidate.state_hash);
     assert_eq!(used(&site.decide(only)[0]), released);
-    [score, learn].map(Role::stop);
+    [score, learn].into_iter().for_each(Role::stop);
 }

@@ -1,26 +1,20 @@
-//! The effect of another predictor: past decisions and labelled rounds under both.
-//!
-//! The newest decisions are made again from their own votes and features, with the policy of the configuration. Nothing is
-//! asked again: a vote that a decision lacks is missing under both predictors.
+//! The effect of another predictor: reads the newest decisions and the labelled rounds, and compares them under both.
 
 use std::collections::BTreeMap;
 
 use anyhow::anyhow;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Entry;
+use super::again::{Both, Decisions, Mistakes, again, count, mistakes};
 use super::topic::{Version, entries};
 use crate::cli::scan::{ANSWER_TIMEOUT, scan, scan_from};
 use crate::cli::{Failure, run};
-use crate::codec::{self, Received, Schemas, time::format_millis};
+use crate::codec::{self, Received, Schemas};
 use crate::config::{Config, Loaded};
-use crate::core::decision::Decision;
-use crate::core::event::Millis;
-use crate::core::ledger::TextFeatures;
-use crate::core::ledger_state::{LedgerState, Rounds, Row};
-use crate::core::policy::{Action, Policy};
+use crate::core::ledger_state::LedgerState;
+use crate::core::policy::Policy;
 use crate::core::predictor::{Predictor, Published, StateHash};
-use crate::core::vote::{Abstention, Vote};
 use crate::kafka::{Connection, Follower, From};
 use crate::ops::Exit;
 use crate::registry::Registry;
@@ -38,45 +32,6 @@ pub struct Limits {
 pub struct Compared {
     decisions: Option<Decisions>,
     rounds: Option<Mistakes>,
-}
-
-/// The newest decisions under both predictors.
-#[derive(Debug, Default, PartialEq)]
-struct Decisions {
-    /// The number of decisions, and the times of the first and the last.
-    count: u64,
-    times: Option<(Millis, Millis)>,
-    /// The decisions whose action changes, by action before and after.
-    changed: BTreeMap<(&'static str, &'static str), u64>,
-    /// The decisions without the vote of an expert that was not needed under the predictor that made them.
-    without_votes: u64,
-}
-
-/// The mistakes on labelled rounds: of the first predictor, and of the second.
-#[derive(Debug, Default, PartialEq)]
-struct Mistakes {
-    rounds: u64,
-    /// The rounds that are newer than those that the first predictor has learned from.
-    newer: u64,
-    /// Unsafe rounds below the threshold.
-    misses: [u64; 2],
-    /// Safe rounds at or above it.
-    false_alarms: [u64; 2],
-}
-
-/// Both predictors, ready to combine votes.
-struct Both([Predictor; 2]);
-
-impl Both {
-    fn probabilities(
-        &mut self,
-        event: &str,
-        votes: &[Vote],
-        features: Option<&TextFeatures>,
-    ) -> [Option<f64>; 2] {
-        let [from, to] = &mut self.0;
-        [from, to].map(|one| one.probability(event, votes, features))
-    }
 }
 
 /// Compares two versions of a policy's predictor.
@@ -185,51 +140,6 @@ fn tail(connection: &Connection, topic: &str, limit: u64) -> Result<From, Failur
     Ok(From::Offsets(ends.map(|(partition, end)| (partition, begin(partition, end))).collect()))
 }
 
-/// A decision that was made again.
-struct Again {
-    time: Millis,
-    actions: [Action; 2],
-    without_votes: bool,
-}
-
-fn again(both: &mut Both, policy: &Policy, decision: &Decision, time: Millis) -> Again {
-    let votes: Vec<Vote> = decision.votes.iter().map(|weighed| weighed.vote.clone()).collect();
-    let probabilities = both.probabilities(&decision.id.event, &votes, decision.features.as_ref());
-    let without_votes = votes.iter().any(|vote| vote.abstention() == Some(Abstention::NotNeeded));
-    Again { time, actions: probabilities.map(|p| action(policy, decision, p)), without_votes }
-}
-
-/// Returns the action of a policy on an event with this probability.
-fn action(policy: &Policy, decision: &Decision, p: Option<f64>) -> Action {
-    if decision.nothing_to_judge {
-        return policy.nothing_to_judge;
-    }
-    let awake = decision.votes.iter().filter(|weighed| weighed.vote.awake().is_some()).count();
-    let Some(p) = p.filter(|_| awake >= policy.min_awake) else { return Action::Review };
-    let flagged = if p >= policy.threshold() { policy.flagged } else { Action::Allow };
-    let rules = decision.categories.iter().filter_map(|found| {
-        let rule = policy.categories.get(&found.category)?;
-        (found.score >= rule.threshold).then_some(rule.action)
-    });
-    // The strictest action is taken.
-    let strictness =
-        |action: &Action| [Action::Allow, Action::Review, Action::Block].iter().position(|one| one == action);
-    rules.chain([flagged]).max_by_key(strictness).unwrap_or(flagged)
-}
-
-fn count(made: &[Again]) -> Decisions {
-    let mut counted = Decisions { count: made.len() as u64, ..Decisions::default() };
-    counted.times = made.last().zip(made.first()).map(|(oldest, newest)| (oldest.time, newest.time));
-    for again in made {
-        let [from, to] = again.actions.map(Action::word);
-        if from != to {
-            *counted.changed.entry((from, to)).or_default() += 1;
-        }
-        counted.without_votes += u64::from(again.without_votes);
-    }
-    counted
-}
-
 fn read_ledger(config: &Config, connection: &Connection) -> Result<LedgerState, Failure> {
     let mut ledger = LedgerState::new();
     scan(connection, &config.topics.rounds, &mut |record| {
@@ -245,73 +155,13 @@ fn read_ledger(config: &Config, connection: &Connection) -> Result<LedgerState, 
     Ok(ledger)
 }
 
-/// Counts the mistakes of both predictors on the newest labelled rounds, at the threshold of the policy.
-fn mistakes(
-    both: &mut Both,
-    policy: &Policy,
-    from: &Published,
-    limit: u64,
-    ledger: &LedgerState,
-) -> Mistakes {
-    let mut found = Mistakes::default();
-    let Some(rounds) = ledger.find(&policy.name).and_then(|at| ledger.rounds(at)) else { return found };
-    let target = |row: Row| rounds.target(row, &policy.mapping, ledger.edits());
-    let key = |row: Row| (rounds.round_time(row), rounds.tenant(row), rounds.event(row));
-    let mut rows: Vec<Row> =
-        rounds.rows().filter(|row| rounds.any_awake(*row) && target(*row).is_some()).collect();
-    rows.sort_by(|one, other| key(*other).cmp(&key(*one)));
-    rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let last = from.last_key.as_ref().map(|(time, tenant, event)| (*time, tenant.as_str(), event.as_str()));
-    for row in rows {
-        let Some(target) = target(row) else { continue };
-        let (votes, features) = inputs(rounds, row);
-        let probabilities = both.probabilities(rounds.event(row), &votes, features.as_ref());
-        found.rounds += 1;
-        found.newer += u64::from(last.is_none_or(|last| key(row) > last));
-        for (side, p) in probabilities.into_iter().enumerate() {
-            let Some(p) = p else { continue };
-            match (p >= policy.threshold(), target >= 0.5) {
-                (false, true) => found.misses[side] += 1,
-                (true, false) => found.false_alarms[side] += 1,
-                _ => {}
-            }
-        }
-    }
-    found
-}
-
-/// The votes and the features of a round.
-fn inputs(rounds: &Rounds, row: Row) -> (Vec<Vote>, Option<TextFeatures>) {
-    let votes = rounds.votes(row).map_or_else(Vec::new, |(panel, scores)| {
-        let experts = &rounds.panels()[panel.number()];
-        let vote = |(expert, score): (&String, f64)| Vote::scored(expert, [0; 32], score, Vec::new());
-        experts.iter().zip(scores.iter().map(|score| score.awake())).map(vote).collect()
-    });
-    let features = rounds.features(row).map(|(encoder, features)| TextFeatures {
-        encoder: rounds.encoders()[encoder],
-        features: Box::new(*features),
-    });
-    (votes, features)
-}
-
 impl Compared {
     pub fn decisions_json(&self) -> Value {
-        let Some(found) = &self.decisions else { return Value::Null };
-        let changed =
-            |((from, to), count): (&(&str, &str), &u64)| json!({"from": from, "to": to, "decisions": count});
-        json!({
-            "count": found.count,
-            "since": found.times.map(|(since, _)| format_millis(since)),
-            "until": found.times.map(|(_, until)| format_millis(until)),
-            "changed": found.changed.iter().map(changed).collect::<Vec<_>>(),
-            "without_votes": found.without_votes,
-        })
+        self.decisions.as_ref().map_or(Value::Null, Decisions::json)
     }
 
     pub fn rounds_json(&self) -> Value {
-        let Some(found) = &self.rounds else { return Value::Null };
-        let side = |at: usize| json!({"misses": found.misses[at], "false_alarms": found.false_alarms[at]});
-        json!({"count": found.rounds, "newer_than_from": found.newer, "from": side(0), "to": side(1)})
+        self.rounds.as_ref().map_or(Value::Null, Mistakes::json)
     }
 
     /// Describes the comparison for people.
@@ -324,51 +174,5 @@ impl Compared {
             lines.extend(found.lines());
         }
         lines
-    }
-}
-
-impl Decisions {
-    fn lines(&self) -> Vec<String> {
-        let Some((since, until)) = self.times else {
-            return vec!["decisions  none of this policy are on their topic".to_owned()];
-        };
-        let changed: u64 = self.changed.values().sum();
-        let (count, since, until) = (self.count, format_millis(since), format_millis(until));
-        let mut lines =
-            vec![format!("decisions  {changed} of the newest {count} would change ({since} to {until})")];
-        let change =
-            |((from, to), count): (&(&str, &str), &u64)| format!("           {from} to {to}: {count}");
-        lines.extend(self.changed.iter().map(change));
-        if self.without_votes > 0 {
-            let count = self.without_votes;
-            lines.push(format!(
-                "           {count} lack votes that were not needed, and are made again without them"
-            ));
-        }
-        lines
-    }
-}
-
-impl Mistakes {
-    fn lines(&self) -> Vec<String> {
-        if self.rounds == 0 {
-            return vec!["rounds     none of this policy are labelled".to_owned()];
-        }
-        let side = |at: usize| {
-            let (misses, alarms) = (self.misses[at], self.false_alarms[at]);
-            format!("{} ({misses} misses, {alarms} false alarms)", misses + alarms)
-        };
-        vec![
-            format!(
-                "rounds     mistakes on the newest {} labelled: from {}, to {}",
-                self.rounds,
-                side(0),
-                side(1)
-            ),
-            format!(
-                "           {} of these are newer than what FROM has learned from; what a version has learned from flatters it",
-                self.newer
-            ),
-        ]
     }
 }

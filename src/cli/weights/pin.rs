@@ -146,8 +146,7 @@ fn find(
 }
 
 /// Returns the only predictor that was found.
-fn only(found: &mut Found, args: &PinArgs, topic: &str) -> Result<Candidate, Failure> {
-    let hash = &args.hash;
+fn only(found: &mut Found, hash: &str, topic: &str) -> Result<Candidate, Failure> {
     let one = found.candidates.pop_first();
     match (one, found.candidates.is_empty()) {
         (Some((_, one)), true) => Ok(one),
@@ -216,7 +215,7 @@ pub fn pin(args: &PinArgs) -> Result<Exit, Failure> {
     let connection = run::brokers(&config)?;
     let topic = &config.topics.weights;
     let mut found = find(&hash, args.policy.as_deref(), &config, &connection)?;
-    let candidate = only(&mut found, args, topic)?;
+    let candidate = only(&mut found, &hash, topic)?;
     let release = check_usable(&candidate, &policies)?;
     let Published { policy, state_hash, rounds, .. } = &candidate.published;
     let shown = format!("policy {}: {} ({rounds} rounds)", printable(policy), short(&hex(state_hash)));
@@ -285,4 +284,57 @@ pub fn unpin(args: &UnpinArgs) -> Result<Exit, Failure> {
     let topic = &config.topics.weights;
     outln!("policy {}: no longer pinned, written to {topic} at offset {offset}; {then}", printable(policy));
     Ok(Exit::Success)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::learners::{LearnerSpec, Name};
+
+    fn found(all: &[(&str, u8)]) -> Found {
+        let candidate = |(policy, state): &(&str, u8)| {
+            let published = Published {
+                policy: (*policy).to_owned(),
+                format: 0,
+                learner: LearnerSpec::new(Name::Hedge),
+                mapping: String::new(),
+                experts: Vec::new(),
+                encoder: None,
+                rounds: 0,
+                last_key: None,
+                ledger_offset: 0,
+                state_hash: [*state; 32],
+                state: Vec::new(),
+                masses: Vec::new(),
+            };
+            let key = (published.policy.clone(), published.state_hash);
+            (key, Candidate { payload: Vec::new(), offset: 0, time: None, published })
+        };
+        Found { candidates: all.iter().map(candidate).collect(), ..Found::default() }
+    }
+
+    fn chosen(all: &[(&str, u8)]) -> Result<String, String> {
+        let one = only(&mut found(all), "abab", "weights");
+        one.map(|one| one.published.policy).map_err(|failure| failure.error.to_string())
+    }
+
+    #[test]
+    fn a_prefix_names_one_predictor_or_none() {
+        assert_eq!(chosen(&[("house", 0xAB)]).unwrap(), "house");
+        assert!(chosen(&[]).unwrap_err().contains("`aegis weights history` lists those that are there"));
+        let twice = chosen(&[("house", 0xAB), ("house", 0xAC), ("garden", 0xAB)]).unwrap_err();
+        assert_eq!(
+            twice,
+            "abab names abababababab of policy garden and abababababab of policy house and acacacacacac of policy house: give \
+             more digits, or --policy"
+        );
+    }
+
+    #[test]
+    fn a_reason_and_a_name_are_bounded() {
+        assert_eq!(reason(" because \n").unwrap(), "because");
+        assert!(reason(" ").is_err() && reason(&"x".repeat(MAX_PIN_REASON + 1)).is_err());
+        assert!(person("").is_err() && person(&"x".repeat(MAX_ID + 1)).is_err());
+        assert_eq!(person("ann").unwrap(), "ann");
+    }
 }

@@ -17,9 +17,10 @@ use aegis::codec::{
 use aegis::core::decision::{Decision, ReviewReason};
 use aegis::core::ledger::Record;
 use aegis::core::review::ReviewRequest;
+use apache_avro::Schema;
+use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::schema_compatibility::SchemaCompatibility;
 use apache_avro::types::Value as AvroValue;
-use apache_avro::{Schema, from_avro_datum};
 use serde_json::Value;
 
 fn version(name: &str) -> PathBuf {
@@ -237,7 +238,8 @@ fn earlier_readers_take_an_audit_for_a_flagged_event() {
     let read = |writer: &str, reader: &str, bytes: &[u8]| {
         let [writer, reader] = [writer, reader].map(|schema| Schema::parse_str(schema).unwrap());
         // The header of a single object is not part of the datum.
-        from_avro_datum(&writer, &mut &bytes[10..], Some(&reader)).unwrap()
+        let reader = GenericDatumReader::builder(&writer).maybe_reader_schema(Some(&reader)).build().unwrap();
+        reader.read_value(&mut &bytes[10..]).unwrap()
     };
     let earlier = |folder: &str, record: &str| {
         fs::read_to_string(version(folder).join(format!("{record}.avsc"))).unwrap()

@@ -202,6 +202,8 @@ fn a_thinning_above_one_is_refused() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// A decision states the probabilities with which its reasons came up, and the numbers decide which did.
     #[test]
     fn reasons_and_probabilities_agree_with_the_numbers(

@@ -1,52 +1,13 @@
 //! The accumulation of decisions in bounded memory.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
+use super::thresholds::Thresholds;
 use super::total::{Set, SetBuilder};
 use super::{Estimates, Method, Observed, Review};
 
-/// The number of equal steps between the thresholds 0 and 1.
-const STEPS: u32 = 1_000;
 /// The control variate of a decision without a probability.
 const NO_PROBABILITY: f64 = 0.5;
-
-/// The thresholds at which an [`Accumulator`] can be evaluated: 0, 0.001, 0.002, …, 1, and any others that are given.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Thresholds {
-    /// The thresholds in ascending order.
-    ascending: Arc<[f64]>,
-}
-
-impl Thresholds {
-    /// The thresholds 0, 0.001, 0.002, …, 1, and `others`, for example that of another pair of costs.
-    ///
-    /// # Panics
-    /// Panics if one of `others` is not in \[0,1\].
-    #[must_use]
-    pub fn new(others: &[f64]) -> Self {
-        assert!(
-            others.iter().all(|at| (0.0..=1.0).contains(at)),
-            "a threshold of {others:?} is not in [0,1]"
-        );
-        let even = (0..=STEPS).map(|step| f64::from(step) / f64::from(STEPS));
-        let mut ascending: Vec<f64> = even.chain(others.iter().copied()).collect();
-        ascending.sort_by(f64::total_cmp);
-        ascending.dedup();
-        Self { ascending: ascending.into() }
-    }
-
-    /// All thresholds in ascending order.
-    #[must_use]
-    pub fn all(&self) -> &[f64] {
-        &self.ascending
-    }
-
-    /// The number of thresholds that flag `probability`.
-    fn reached(&self, probability: f64) -> usize {
-        self.ascending.partition_point(|at| *at <= probability)
-    }
-}
 
 /// The properties by which decisions are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -224,7 +185,7 @@ impl Accumulator {
     /// A decision whose flag is [fixed](Observed::fixed) keeps it.
     #[must_use]
     pub fn at(&self, threshold: f64, method: Method) -> Option<Estimates> {
-        let place = self.thresholds.ascending.iter().position(|at| *at == threshold)?;
+        let place = self.thresholds.all().iter().position(|at| *at == threshold)?;
         let flagged = |key: &CellKey| match key.reached {
             Some(reached) if !key.fixed => reached > place,
             _ => key.flagged,
@@ -278,17 +239,6 @@ mod tests {
     #[test]
     fn classes_are_factors_of_two() {
         assert_eq!([1.0, 0.999, 0.5, 0.499, 0.25, 0.01, 1e-300, 0.0].map(class), [0, 1, 1, 2, 2, 7, 62, 63]);
-    }
-
-    #[test]
-    fn a_threshold_flags_the_probabilities_that_reach_it() {
-        let thresholds = Thresholds::new(&[1.0 / 3.0, 0.5]);
-        assert_eq!(thresholds.all().len(), 1_002);
-        let place = |at: f64| thresholds.all().iter().position(|found| *found == at).unwrap();
-        for at in [0.0, 0.3, 1.0 / 3.0, 0.5, 1.0] {
-            assert!(thresholds.reached(at) > place(at), "{at}");
-            assert!(at == 0.0 || thresholds.reached(at.next_down()) <= place(at), "{at}");
-        }
     }
 
     /// The estimated number of unsafe events, if the decisions whose bit is set in `drawn` have labels.

@@ -9,10 +9,12 @@
 mod accumulator;
 mod figures;
 mod interval;
+mod thresholds;
 mod total;
 
-pub use accumulator::{Accumulator, Thresholds};
+pub use accumulator::Accumulator;
 pub use figures::{Bounds, Estimate, Estimates};
+pub use thresholds::Thresholds;
 
 /// The state of the review of a decision.
 #[derive(Debug, Clone, Copy, PartialEq)]

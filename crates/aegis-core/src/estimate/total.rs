@@ -15,7 +15,7 @@
 //! m(x) = α + λx is tuned to the least variance, as PPI++ tunes λ (Angelopoulos, Duchi and Zrnic 2023, section 6): by
 //! least squares over s with the weights (1 - π)/π². m_-i is tuned without decision i (Wu and Gagnon-Bartsch 2018, "The
 //! LOOP estimator", section 3). As m_-i does not depend on the draw of i, each i contributes its y in expectation: T is
-//! exactly unbiased, at any number of labels.
+//! exactly unbiased, at any number of labels (a test takes the expectation over all samples of a population).
 //!
 //! Requests without a label: π is multiplied by the response rate of the class, which assumes that within a class
 //! they are missing at random. [`Set::unanswered`] makes no assumption (Horowitz and Manski 2000).
@@ -111,7 +111,7 @@ impl<'a> SetBuilder<'a> {
             (spread + cell.inverses - cell.decisions as f64, expected + cell.expected)
         });
         let mut fit = Fit { tuned: true, ..Fit::default() };
-        // Where all inclusion probabilities are 1, m has no effect; any positive weight makes it p.
+        // If all inclusion probabilities are 1, m has no effect; any positive weight makes it p.
         let weight = if spread > 0.0 { spread / expected } else { 1.0 };
         fit.add(0.0, 0.0, weight);
         fit.add(1.0, 1.0, weight);

@@ -140,7 +140,7 @@ fn a_lane_that_was_empty_gets_its_share_and_no_more() {
         answer(&mut queue, "r", &one.token, 100 + now, Finding::Safe).unwrap();
         event(&one).len() == 4
     });
-    assert_eq!(audits.count(), 5);
+    assert!((5..=6).contains(&audits.count()));
 }
 
 #[test]
@@ -408,7 +408,9 @@ impl Team {
                 let result = answer(&mut self.queue, NAMES[who], &one.token, self.now, verdict);
                 if result.is_ok() {
                     prop_assert!(matches!(before, Status::Open { .. }), "{before:?} was answered");
-                    prop_assert_ne!(before, self.queue.status(&one.request.id));
+                    // Two who differ are followed by a third, but never by one of them.
+                    let again = self.queue.touch(NAMES[who], &one.token, self.now);
+                    prop_assert_eq!(again, Err(Refusal::NotClaimed));
                 }
             }
             // A browser that slept sends the answer of its first request.
@@ -416,6 +418,7 @@ impl Team {
                 let Some(one) = self.first[who].clone() else { return Ok(()) };
                 let before = self.queue.open_of(POLICY);
                 let _ = answer(&mut self.queue, NAMES[who], &one.token, self.now, Finding::Safe);
+                self.shown[who].take_if(|shown| shown.token == one.token);
                 prop_assert!(self.queue.open_of(POLICY) <= before);
             }
             Step::Skip(who) => {

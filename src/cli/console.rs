@@ -7,13 +7,15 @@ use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 
 use super::print::{self, row};
+use super::reload::Watch;
+use super::supervise::Supervisor;
 use super::{ConfigArgs, Failure, run};
 use crate::config::{Config, Console as Settings, Live, Loaded, LogFormat};
 pub use crate::console::MAX_CONNECTIONS;
 use crate::console::access::{Credentials, CredentialsError, Kind, Role};
 use crate::console::{Console, ConsoleError};
 use crate::ops::stdout::{errln, outln};
-use crate::ops::{Exit, Shutdown, telemetry};
+use crate::ops::{Exit, Hangup, Health, Shutdown, telemetry};
 use crate::panics;
 
 #[derive(Args)]
@@ -40,10 +42,10 @@ enum UserAction {
     Add {
         /// The name: ASCII letters, digits and . _ - @. It is the annotator of a reviewer's labels
         name: String,
-        /// What the user may do
+        /// The role of the user
         #[arg(long, value_enum, default_value_t = Role::Viewer)]
         role: Role,
-        /// How the user proves who they are
+        /// The proof of identity that the user gives
         #[arg(long, value_enum, default_value_t = Kind::Token)]
         kind: Kind,
         #[command(flatten)]
@@ -89,19 +91,27 @@ fn serve(args: &ConfigArgs) -> Result<Exit, Failure> {
     telemetry::init(format, &config.log.level).map_err(|error| Failure::new(Exit::Config, error))?;
     let unavailable = |error| Failure { exit: Exit::Unavailable, error };
     let shutdown = Shutdown::on_signals().context("signals cannot be handled").map_err(unavailable)?;
+    let hangup = Hangup::on_signal().context("signals cannot be handled").map_err(unavailable)?;
     let ending = shutdown.clone();
     panics::install(move |part| ending.panicked(part));
     let connection = run::connection(&config)?;
     let address = address(&config)?.unwrap_or(Settings::DEFAULT_LISTEN);
     let (config, policies) = (Arc::new(config), Live::from(Arc::new(policies)));
-    let console = Console::start(config, policies, connection, address, None).map_err(failure)?;
+    let console =
+        Console::start(Arc::clone(&config), policies.clone(), connection, address, None).map_err(failure)?;
     outln!("the console is at http://{}", console.address());
-    shutdown.wait();
+    let mut supervisor = Supervisor::new(shutdown.clone(), Health::default());
+    let watch = Watch {
+        live: policies,
+        file: Some(config.policies.clone()).filter(|file| !file.as_os_str().is_empty()),
+        experts: None,
+        hangup,
+        shutdown: shutdown.clone(),
+    };
+    supervisor.helper("policies", || watch.run())?;
+    let ended = supervisor.wait();
     drop(console);
-    match shutdown.panic() {
-        Some(part) => Err(Failure { exit: Exit::Internal, error: anyhow!("a thread of {part} panicked") }),
-        None => Ok(shutdown.exit()),
-    }
+    ended.map(|()| shutdown.exit())
 }
 
 /// Returns the configured address, or `None` if there is none.

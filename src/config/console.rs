@@ -15,8 +15,8 @@ pub struct Console {
     /// The address that serves the console: a number and a port, e.g. `127.0.0.1:9465`. If empty, `aegis run` serves
     /// none, and `aegis console` serves it on 127.0.0.1:9465. An address beyond loopback needs `credentials`.
     pub listen: String,
-    /// The file of the users, which `aegis console user` writes, relative to the configuration's folder. If empty, whoever
-    /// reaches the address is the reviewer `local`. A running console follows changes of this file.
+    /// The file of the users, which `aegis console user` writes, relative to the configuration's folder. If empty, everyone
+    /// who reaches the address is the reviewer `local`. A running console follows changes of this file.
     pub credentials: PathBuf,
     /// The header with the name of a user whom a proxy has authenticated, e.g. `x-forwarded-user`. It is trusted on
     /// loopback, and elsewhere only with `proxy_secret_file`. If empty, no header is trusted.
@@ -126,7 +126,7 @@ impl Console {
         let address = self.address()?.unwrap_or(Self::DEFAULT_LISTEN);
         if !address.ip().is_loopback() && self.credentials.as_os_str().is_empty() {
             return Err(format!(
-                "console.listen is {address}, which others can reach, and nobody would have to log in: set \
+                "console.listen is {address}, which others can reach without logging in: set \
                  console.credentials, or listen on 127.0.0.1"
             ));
         }

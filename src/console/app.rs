@@ -18,7 +18,7 @@ pub struct App {
     pub connection: Connection,
     /// Users and sessions.
     pub access: Access,
-    /// What the topics have said.
+    /// The state read from the topics.
     pub feed: Arc<Feed>,
     /// The review queue.
     pub reviews: Arc<Reviews>,

@@ -68,6 +68,9 @@ pub enum ConsoleError {
     /// The review queue cannot be started.
     #[error(transparent)]
     Review(#[from] ReviewError),
+    /// The client of `console.metrics` cannot be created.
+    #[error("console.metrics cannot be read: {0}")]
+    Metrics(String),
     /// The system refuses a thread.
     #[error("the console cannot follow the topics: {0}")]
     Thread(#[from] std::io::Error),

@@ -31,7 +31,7 @@ pub use follower::{Followed, Follower, From};
 pub use lookup::Lookup;
 pub use membership::Membership;
 pub use outbox::{Delivery, Outbox};
-pub use positions::{at_time, committed};
+pub use positions::{at_time, bounds, committed};
 pub use record::{Consumed, Offsets, Produced, TopicPartition};
 pub use record_ages::RecordAges;
 pub use reports::RecordPosition;

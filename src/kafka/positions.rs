@@ -80,6 +80,26 @@ pub fn at_time(
     offsets(&consumer.offsets_for_times(requested, timeout).map_err(failed)?).map_err(failed)
 }
 
+/// Returns the offset of the first record that is kept of each partition of `topic`, and the offset after its last record.
+///
+/// # Errors
+/// Returns an error if the topic is missing, access is denied or the brokers do not answer within `timeout`.
+pub fn bounds(
+    connection: &Connection,
+    topic: &str,
+    timeout: Duration,
+) -> Result<BTreeMap<i32, (i64, i64)>, SourceError> {
+    let failed = |error: KafkaError| SourceError::of(&error, "ask where the topic begins and ends", topic);
+    let (consumer, count) = reader(connection, topic, timeout, &[])?;
+    let until =
+        Instant::now() + timeout + connection.round_trip.partitions(usize::try_from(count).unwrap_or(0));
+    let of = |partition| {
+        let found = consumer.fetch_watermarks(topic, partition, left(until)).map_err(failed)?;
+        Ok((partition, found))
+    };
+    (0..count).map(of).collect()
+}
+
 fn offsets(list: &TopicPartitionList) -> Result<BTreeMap<i32, i64>, KafkaError> {
     let mut found = BTreeMap::new();
     for element in list.elements() {

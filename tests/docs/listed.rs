@@ -33,6 +33,10 @@ pub static LISTED: &[Listed] = &[
         "aegis ledger adopt …",
         "needs a ledger topic that was created again: tests/faults/learner/topics.rs",
     ),
+    ("docs/console.md", "aegis console --config …", "runs until it is stopped: tests/console"),
+    ("docs/console.md", "aegis run --config …", "runs until it is stopped: tests/console"),
+    ("docs/console.md", "aegis console user …", "writes a file of users: tests/console/access.rs"),
+    ("docs/console.md", "curl …", "needs a console and a token: tests/console/access.rs sends the request"),
     ("docs/experts.md", "make setup", "`make test` runs it first"),
     (
         "docs/experts.md",

@@ -77,7 +77,7 @@ pub enum CredentialsError {
     },
 }
 
-/// How a user proves who they are.
+/// The proof of identity that a user gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     /// With a random token, which is printed once
@@ -436,7 +436,7 @@ mod tests {
             ("ann viewer hunter2", 1),
             ("ann viewer sha256:12", 1),
             ("a<b viewer proxy", 1),
-            (&format!("ann viewer {hash}\nann viewer proxy"), 2),
+            (&*format!("ann viewer {hash}\nann viewer proxy"), 2),
         ] {
             let Err(error) = Credentials::parse(Path::new("users"), text) else {
                 panic!("{text} is accepted")
@@ -444,7 +444,7 @@ mod tests {
             assert!(error.to_string().starts_with(&format!("users line {line}: ")), "{error}");
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
-        assert_eq!(Credentials::parse(Path::new("users"), "ann viewer proxy # no").err().is_some(), true);
+        assert!(Credentials::parse(Path::new("users"), "ann viewer proxy # no").is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@ const NAME: (f64, Duration) = (5.0, Duration::from_secs(30));
 /// Failures from one address that are allowed at once, and the time after which one is forgiven.
 const ADDRESS: (f64, Duration) = (20.0, Duration::from_secs(5));
 
-/// What a limit applies to.
+/// The name or address that a limit applies to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     Name(String),

@@ -33,7 +33,7 @@ const OPEN: [&str; 2] = ["/api/login", "/api/logout"];
 /// The greatest number of verified passwords that are remembered.
 const MAX_VERIFIED: usize = 256;
 
-/// How a request proves its user.
+/// The kind of proof that a request carries.
 enum Proof {
     /// A bearer token, which no browser sends by itself.
     Bearer,
@@ -199,7 +199,7 @@ impl Access {
             return Err(wrong());
         }
         let credentials = self.credentials();
-        // Nobody guesses a token of 256 bits, so that failures of others never lock out its owner.
+        // A token of 256 bits cannot be guessed, so that failures of others never lock out its owner.
         if let Some(entry) = credentials.with_token(secret)
             && name.is_none_or(|name| name.is_empty() || name == entry.name)
         {
@@ -361,7 +361,7 @@ mod tests {
         let cookie = format!("other=1; {COOKIE}={cookie}");
         let csrf = access.csrf("ann");
         let post = |pairs: &[(&str, &str)]| {
-            let all = [&[("cookie", cookie.as_str()), ("host", "console:1")], pairs].concat();
+            let all = [&[("cookie", cookie.as_str()), ("host", "console:1")][..], pairs].concat();
             status(&access, "POST", "/api/x", &all)
         };
         assert_eq!(post(&[(CSRF_HEADER, &csrf), ("origin", "http://console:1")]), 200);

@@ -28,7 +28,7 @@ use failures::Failures;
 use secrets::{Digest, random};
 use sessions::Sessions;
 
-/// What a user may do.
+/// The permissions of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Role {
     /// Sees all pages except texts.
@@ -89,7 +89,7 @@ struct Proxy {
 
 /// The state of access. Its memory is bounded.
 pub struct Access {
-    /// The credentials, or `None` if whoever reaches the address is the reviewer `local`.
+    /// The credentials, or `None` if everyone who reaches the address is the reviewer `local`.
     store: Option<Store>,
     proxy: Option<Proxy>,
     sessions: Mutex<Sessions>,

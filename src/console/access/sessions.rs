@@ -17,7 +17,7 @@ struct Kept {
     since: Instant,
 }
 
-/// The sessions, by the digest of their cookie: whoever reads this memory cannot take over one.
+/// The sessions, by the digest of their cookie, so that a dump of this memory does not give one away.
 #[derive(Default)]
 pub struct Sessions(HashMap<Digest, Kept>);
 

@@ -361,16 +361,13 @@ impl Queue {
             self.release(reviewer, token);
             return Err(refusal);
         }
-        if self.status(&claim.id) != Status::Gold
-            && self.holders(reviewer, &claim.id) >= self.missing(&claim.id)
-        {
-            return Err(Refusal::Claimed);
-        }
-        let has_other = |reviewer: &Reviewer| {
-            reviewer.current.as_ref().is_some_and(|current| current.token != claim.token)
-        };
-        if self.reviewers.get(reviewer).is_some_and(has_other) {
-            return Err(Refusal::NotClaimed);
+        let current = self.reviewers.get(reviewer).and_then(|reviewer| reviewer.current.as_ref());
+        match current.map(|current| current.token == claim.token) {
+            // A label of another tool may have left fewer answers to give than there are claims. The first answer counts.
+            Some(true) => {}
+            Some(false) => return Err(Refusal::NotClaimed),
+            None if !self.has_room(reviewer, &claim.id) => return Err(Refusal::Claimed),
+            None => {}
         }
         if let Some(state) = self.reviewers.get_mut(reviewer) {
             state.lapsed.retain(|lapsed| lapsed.token != claim.token);
@@ -458,8 +455,7 @@ impl Queue {
         state.given.pop_back_if(|given| Some(&given.label.id) == retraction.retracts.as_ref());
         state.current = None;
         let id = retraction.round();
-        let usable = self.status(&id) == Status::Gold || self.holders(reviewer, &id) < self.missing(&id);
-        usable.then(|| self.claim(reviewer, &id, now)).flatten()
+        self.has_room(reviewer, &id).then(|| self.claim(reviewer, &id, now)).flatten()
     }
 
     /// Returns the request of a claim of the reviewer, current or expired.
@@ -493,6 +489,11 @@ impl Queue {
         }
         let quarantined = |annotator: &str| has(&self.quarantined, &id.tenant, annotator);
         entry.status(rules, self.settings.second_opinions, quarantined)
+    }
+
+    /// Returns `true` if fewer other reviewers have the request than answers are missing.
+    fn has_room(&self, reviewer: &str, id: &RoundId) -> bool {
+        self.status(id) == Status::Gold || self.holders(reviewer, id) < self.missing(id)
     }
 
     fn missing(&self, id: &RoundId) -> usize {

@@ -7,5 +7,4 @@ mod access;
 mod browser;
 mod contrast;
 mod pages;
-mod review;
 mod world;

@@ -7,4 +7,5 @@ mod access;
 mod browser;
 mod contrast;
 mod pages;
+mod review;
 mod world;

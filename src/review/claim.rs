@@ -66,6 +66,8 @@ impl Reviewer {
     pub fn answered(&mut self, token: &str, label: Label) {
         self.current.take_if(|claim| claim.token == token);
         self.lapsed.retain(|claim| claim.token != token);
+        // Two requests of a page may send one answer at the same time.
+        self.given.retain(|given| given.token != token);
         push_bounded(&mut self.given, Given { token: token.to_owned(), label }, MAX_UNDO);
     }
 

@@ -114,8 +114,8 @@ pub struct Entry {
     pub request: Option<Arc<ReviewRequest>>,
     /// The place of the request.
     pub place: Option<Place>,
-    /// The reason for which the text is not available.
-    pub gone: Option<Gone>,
+    /// `true` if retention has deleted the text.
+    pub expired: bool,
     labels: Vec<Label>,
 }
 
@@ -150,8 +150,8 @@ impl Entry {
     #[must_use]
     pub fn status(&self, rules: &Rules, opinions: f64, quarantined: impl Fn(&str) -> bool) -> Status {
         let Some(request) = self.request.as_deref() else { return Status::NoRequest };
-        if let Some(gone) = self.gone {
-            return Status::Gone(gone);
+        if self.expired {
+            return Status::Gone(Gone::Expired);
         }
         let gold = Mapping { teaches: BTreeSet::from([Source::Gold]), ..rules.mapping.clone() };
         if !label::live(&self.labels, &gold, &quarantined).is_empty() {

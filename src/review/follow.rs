@@ -21,7 +21,9 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_WAIT: Duration = Duration::from_millis(50);
 /// The wait before the topics are opened again after an error.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
-/// The interval at which metrics are set and new partitions are looked for.
+/// The interval at which metrics are set.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// The interval at which new partitions are looked for.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// The beginning of the keys of edits in the ledger.
 const EDIT_KEY: &[u8] = b"[\"edit\"";
@@ -88,7 +90,7 @@ pub(super) fn run(reviews: &Reviews, shutdown: &Shutdown) {
 fn follow(reviews: &Reviews, shutdown: &Shutdown, positions: &mut Positions) -> Result<(), SourceError> {
     let mut policies = reviews.policies.now();
     let mut streams = open(reviews, positions)?;
-    let mut upkeep = Instant::now();
+    let (mut upkeep, mut report) = (Instant::now(), Instant::now());
     while !shutdown.requested() {
         if reviews.policies.renew(&mut policies).is_some() {
             reviews.queue().set_rules(rules(&policies));
@@ -115,7 +117,10 @@ fn follow(reviews: &Reviews, shutdown: &Shutdown, positions: &mut Positions) -> 
                 }
             }
         }
-        reviews.report();
+        if report.elapsed() >= REPORT_INTERVAL {
+            report = Instant::now();
+            reviews.report();
+        }
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::claim::{Claim, Reviewer};
-use super::entry::{Entry, Gone, Lane, Place, Rules, Status};
+use super::entry::{Gone, Lane, Place, Rules, Status};
 use super::refusal::Refusal;
 use super::shelves::{Dropped, Shelves};
 use crate::core::event::{MAX_ID, Millis};
@@ -88,6 +88,9 @@ pub enum Prepared {
     },
 }
 
+/// Names by tenant. The empty tenant stands for all.
+type ByTenant = BTreeMap<String, BTreeSet<String>>;
+
 /// The counts of a queue since its start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -115,8 +118,12 @@ pub struct Queue {
     reviewers: BTreeMap<String, Reviewer>,
     /// The virtual time of each policy's lanes.
     passes: BTreeMap<String, [u64; 3]>,
-    quarantined: BTreeSet<(String, String)>,
-    erased: BTreeSet<(String, String)>,
+    /// The annotators whose labels do not count, by tenant; the empty one stands for all.
+    quarantined: ByTenant,
+    /// The subjects whose data was erased, by tenant.
+    erased: ByTenant,
+    /// `true` if edits were read that the shelves do not follow yet.
+    edited: bool,
     tokens: u64,
     counts: Counts,
 }
@@ -131,8 +138,9 @@ impl Queue {
             shelves: Shelves::default(),
             reviewers: BTreeMap::new(),
             passes: BTreeMap::new(),
-            quarantined: BTreeSet::new(),
-            erased: BTreeSet::new(),
+            quarantined: ByTenant::new(),
+            erased: ByTenant::new(),
+            edited: false,
             tokens: 0,
             counts: Counts::default(),
         }
@@ -176,16 +184,7 @@ impl Queue {
             return false;
         }
         let id = request.id.clone();
-        let erased = request.subject.as_ref().is_some_and(|subject| {
-            [id.tenant.as_str(), ""]
-                .into_iter()
-                .any(|tenant| self.erased.contains(&(tenant.to_owned(), subject.clone())))
-        });
-        let entry = self.shelves.entry(&id);
-        entry.set_request(request, place);
-        if erased {
-            entry.gone = Some(Gone::Erased);
-        }
+        self.shelves.entry(&id).set_request(request, place);
         self.reshelve(&id);
         self.drop_excess();
         true
@@ -205,36 +204,21 @@ impl Queue {
         true
     }
 
-    /// Applies an edit of the ledger.
+    /// Applies an edit of the ledger. It counts at once; the shelves follow with the next [`Self::expire`], because a ledger
+    /// can have thousands of edits.
     pub fn on_edit(&mut self, action: &EditAction) {
-        match action {
-            EditAction::Quarantine { tenant, annotator } => {
-                self.quarantined.insert((tenant.clone(), annotator.clone()));
-            }
-            EditAction::Erase { tenant, subject } => {
-                self.erased.insert((tenant.clone(), subject.clone()));
-                for id in self.shelves.ids() {
-                    let of_subject = |entry: &Entry| {
-                        entry
-                            .request
-                            .as_deref()
-                            .is_some_and(|request| request.subject.as_ref() == Some(subject))
-                    };
-                    if (tenant.is_empty() || *tenant == id.tenant)
-                        && self.shelves.get(&id).is_some_and(of_subject)
-                    {
-                        self.shelves.entry(&id).gone = Some(Gone::Erased);
-                    }
-                }
-            }
-        }
-        self.reshelve_all();
+        let (all, tenant, name) = match action {
+            EditAction::Quarantine { tenant, annotator } => (&mut self.quarantined, tenant, annotator),
+            EditAction::Erase { tenant, subject } => (&mut self.erased, tenant, subject),
+        };
+        all.entry(tenant.clone()).or_default().insert(name.clone());
+        self.edited = true;
     }
 
     /// Closes the request of a claim, because its text was deleted.
     pub fn on_expired(&mut self, id: &RoundId) {
-        if self.shelves.get(id).is_some_and(|entry| entry.gone.is_none()) {
-            self.shelves.entry(id).gone = Some(Gone::Expired);
+        if self.shelves.get(id).is_some_and(|entry| !entry.expired) {
+            self.shelves.entry(id).expired = true;
             self.counts.expired += 1;
             self.reshelve(id);
         }
@@ -377,16 +361,13 @@ impl Queue {
             self.release(reviewer, token);
             return Err(refusal);
         }
-        if self.status(&claim.id) != Status::Gold
-            && self.holders(reviewer, &claim.id) >= self.missing(&claim.id)
-        {
-            return Err(Refusal::Claimed);
-        }
-        let has_other = |reviewer: &Reviewer| {
-            reviewer.current.as_ref().is_some_and(|current| current.token != claim.token)
-        };
-        if self.reviewers.get(reviewer).is_some_and(has_other) {
-            return Err(Refusal::NotClaimed);
+        let current = self.reviewers.get(reviewer).and_then(|reviewer| reviewer.current.as_ref());
+        match current.map(|current| current.token == claim.token) {
+            // A label of another tool may have left fewer answers to give than there are claims. The first answer counts.
+            Some(true) => {}
+            Some(false) => return Err(Refusal::NotClaimed),
+            None if !self.has_room(reviewer, &claim.id) => return Err(Refusal::Claimed),
+            None => {}
         }
         if let Some(state) = self.reviewers.get_mut(reviewer) {
             state.lapsed.retain(|lapsed| lapsed.token != claim.token);
@@ -474,8 +455,7 @@ impl Queue {
         state.given.pop_back_if(|given| Some(&given.label.id) == retraction.retracts.as_ref());
         state.current = None;
         let id = retraction.round();
-        let usable = self.status(&id) == Status::Gold || self.holders(reviewer, &id) < self.missing(&id);
-        usable.then(|| self.claim(reviewer, &id, now)).flatten()
+        self.has_room(reviewer, &id).then(|| self.claim(reviewer, &id, now)).flatten()
     }
 
     /// Returns the request of a claim of the reviewer, current or expired.
@@ -494,18 +474,26 @@ impl Queue {
     /// Returns `true` if the person's labels do not count for this tenant.
     #[must_use]
     pub fn is_quarantined(&self, tenant: &str, annotator: &str) -> bool {
-        is_quarantined(&self.quarantined, tenant, annotator)
+        has(&self.quarantined, tenant, annotator)
     }
 
     /// Returns the status of an event.
     #[must_use]
     pub fn status(&self, id: &RoundId) -> Status {
-        match (self.shelves.get(id), self.rules.get(&id.policy)) {
-            (Some(entry), Some(rules)) => entry.status(rules, self.settings.second_opinions, |annotator| {
-                is_quarantined(&self.quarantined, &id.tenant, annotator)
-            }),
-            _ => Status::NoRequest,
+        let (Some(entry), Some(rules)) = (self.shelves.get(id), self.rules.get(&id.policy)) else {
+            return Status::NoRequest;
+        };
+        let subject = entry.request.as_deref().and_then(|request| request.subject.as_deref());
+        if subject.is_some_and(|subject| has(&self.erased, &id.tenant, subject)) {
+            return Status::Gone(Gone::Erased);
         }
+        let quarantined = |annotator: &str| has(&self.quarantined, &id.tenant, annotator);
+        entry.status(rules, self.settings.second_opinions, quarantined)
+    }
+
+    /// Returns `true` if fewer other reviewers have the request than answers are missing.
+    fn has_room(&self, reviewer: &str, id: &RoundId) -> bool {
+        self.status(id) == Status::Gold || self.holders(reviewer, id) < self.missing(id)
     }
 
     fn missing(&self, id: &RoundId) -> usize {
@@ -536,8 +524,11 @@ impl Queue {
         }
     }
 
-    /// Ends the claims whose time is over.
+    /// Ends the claims whose time is over, and moves the events that edits have closed or opened.
     pub fn expire(&mut self, now: Millis) {
+        if std::mem::take(&mut self.edited) {
+            self.reshelve_all();
+        }
         let expired =
             self.reviewers.values_mut().map(|reviewer| u64::from(reviewer.expire(now))).sum::<u64>();
         self.counts.claims_expired += expired;
@@ -567,8 +558,9 @@ impl Queue {
     }
 }
 
-fn is_quarantined(set: &BTreeSet<(String, String)>, tenant: &str, annotator: &str) -> bool {
-    [tenant, ""].into_iter().any(|tenant| set.contains(&(tenant.to_owned(), annotator.to_owned())))
+/// Returns `true` if the name is among those of the tenant, or of all tenants.
+fn has(all: &ByTenant, tenant: &str, name: &str) -> bool {
+    [tenant, ""].into_iter().filter_map(|tenant| all.get(tenant)).any(|names| names.contains(name))
 }
 
 /// The id of the label with this number that a reviewer gives an event. It is unique within the event.

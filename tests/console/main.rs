@@ -8,4 +8,5 @@ mod browser;
 mod contrast;
 mod pages;
 mod screenshots;
+mod review;
 mod world;

@@ -52,8 +52,7 @@ impl Person {
             .header("authorization", format!("Bearer {}", self.bearer))
             .header("content-type", "application/json");
         let body = if method == "GET" { String::new() } else { body.to_string() };
-        let response =
-            client.send_blocking(request.body(Bytes::from(body)).unwrap(), 1 << 24, WAIT).unwrap();
+        let response = client.send_blocking(request.body(Bytes::from(body)).unwrap(), 1 << 24, WAIT).unwrap();
         assert_eq!(response.headers()["cache-control"], "no-store", "{path}");
         let answer = serde_json::from_slice(response.body()).unwrap_or(Value::Null);
         (response.status().as_u16(), answer)
@@ -79,7 +78,10 @@ impl Person {
             if status == 200 {
                 return answer;
             }
-            assert!((status, &answer["reason"]) == (503, &json!("loading")) && Instant::now() < until, "{answer}");
+            assert!(
+                (status, &answer["reason"]) == (503, &json!("loading")) && Instant::now() < until,
+                "{answer}"
+            );
             // The console announces nothing to a program.
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -125,7 +127,8 @@ impl Room {
         let mut connection = Connection::new(broker.bootstrap());
         connection.settings.insert("message.max.bytes".into(), "4000000".into());
         let add = |name, role| Credentials::add(&users, name, role, Kind::Token).unwrap().unwrap();
-        let tokens = [("ann", Role::Reviewer), ("bob", Role::Reviewer), ("vic", Role::Viewer)].map(|(name, role)| add(name, role));
+        let tokens = [("ann", Role::Reviewer), ("bob", Role::Reviewer), ("vic", Role::Viewer)]
+            .map(|(name, role)| add(name, role));
         let config = Arc::new(config);
         let local = ([127, 0, 0, 1], 0).into();
         let policies = Arc::new(policies());
@@ -155,7 +158,10 @@ impl Room {
 fn labels(connection: &Connection, config: &Config) -> Vec<Label> {
     let defaults = Defaults { tenant: "t".into(), policy: "default".into(), ..Defaults::default() };
     let records = read_all(connection, &config.topics.labels);
-    records.iter().map(|one| codec::decode_label(one.payload.as_deref().unwrap(), &defaults).unwrap()).collect()
+    records
+        .iter()
+        .map(|one| codec::decode_label(one.payload.as_deref().unwrap(), &defaults).unwrap())
+        .collect()
 }
 
 fn request(topic: &str, number: usize, reason: ReviewReason) -> ReviewRequest {
@@ -270,7 +276,11 @@ fn a_request_with_a_known_answer_looks_like_another_and_its_label_calibrates() {
     send(&room.connection, &[label_record(&room.config.topics.labels, &gold)]);
     room.ann.await_open(2);
     let (known, other) = (room.ann.next(), room.bob.next());
-    assert_eq!((&known["event"], &other["event"]), (&json!("e00001"), &json!("e00001")), "each reviewer gets it");
+    assert_eq!(
+        (&known["event"], &other["event"]),
+        (&json!("e00001"), &json!("e00001")),
+        "each reviewer gets it"
+    );
     let sent = room.ann.answer(&known["claim"], "safe");
     let plain = room.ann.next();
     let sent_plain = room.ann.answer(&plain["claim"], "safe");
@@ -296,7 +306,10 @@ fn texts_are_read_when_shown_and_a_deleted_one_closes_its_request() {
     assert_eq!((part["text"].as_str().unwrap().chars().count(), &part["more"]), (10_000, &json!(0)));
     let many = room.bob.next();
     let shown = room.bob.post("/turns", json!({ "claim": many["claim"], "from": null }));
-    assert_eq!((&shown["count"], &shown["judged"], &shown["from"]), (&json!(10_000), &json!(9_999), &json!(9_979)));
+    assert_eq!(
+        (&shown["count"], &shown["judged"], &shown["from"]),
+        (&json!(10_000), &json!(9_999), &json!(9_979))
+    );
     assert_eq!(shown["turns"][20]["text"], "<script>alert(1)</script>");
     room.bob.post("/skip", json!({ "claim": many["claim"] }));
     room.ann.answer(&one["claim"], "safe");
@@ -377,8 +390,9 @@ fn shown(browser: &Browser, before: &str) -> String {
 fn a_label_given_by_keyboard_alone_reaches_the_ledger_and_moves_the_weights() {
     let (world, browser) = (world(|_| {}), Browser::start());
     let topics = &world.config.topics;
-    let events: Vec<_> =
-        (0..6).map(|number| event_record(&topics.events, &event(number, "I will kill the process"))).collect();
+    let events: Vec<_> = (0..6)
+        .map(|number| event_record(&topics.events, &event(number, "I will kill the process")))
+        .collect();
     world.send(&events);
     browser.log_in(&world.address, &world.reviewer);
     browser.open_page(&format!("{}/review", world.address));
@@ -386,13 +400,19 @@ fn a_label_given_by_keyboard_alone_reaches_the_ledger_and_moves_the_weights() {
     for number in 0..6 {
         before = shown(&browser, &before);
         let page = browser.text("main");
-        assert!(page.contains("I will kill the process") && page.contains("Threats count as unsafe."), "{page}");
+        assert!(
+            page.contains("I will kill the process") && page.contains("Threats count as unsafe."),
+            "{page}"
+        );
         if number == 0 {
             assert!(!page.contains("threshold"), "the opinion is hidden: {page}");
         }
         browser.press(&["s", "1", key::ENTER]);
     }
-    browser.until("all are answered", "return document.getElementById('progress').textContent.includes('6 answered')");
+    browser.until(
+        "all are answered",
+        "return document.getElementById('progress').textContent.includes('6 answered')",
+    );
     assert!(browser.text("#last").contains("threshold 0.500"), "the opinion is shown afterwards");
     // The last answer is corrected.
     browser.press(&["z"]);
@@ -458,7 +478,10 @@ fn hostile_conversations_are_harmless_on_every_screen() {
         assert!(browser.text("#judged").contains("kill"));
         browser.assert_silent(&before);
         browser.press(&["u", key::ENTER]);
-        browser.until("it is sent", "return document.getElementById('progress').textContent.includes('1 answered')");
+        browser.until(
+            "it is sent",
+            "return document.getElementById('progress').textContent.includes('1 answered')",
+        );
     }
     browser.until("nothing is left", "return !document.getElementById('empty').hidden");
 }

@@ -5,6 +5,7 @@ const NAVIGATION = [
   ["/experts", "Experts"],
   ["/decisions", "Decisions"],
   ["/dead-letters", "Dead letters"],
+  ["/review", "Review"],
 ];
 
 /** The session: { name, role, csrf, login, show_text }. It is set once `start` has returned. */

@@ -34,8 +34,7 @@ const OWN_TOPIC: &[&str] = &["docs/your-own-topic.md"];
 const AFTER_A_DEMO: &[&str] = &["docs/cli.md", "docs/operating.md", "docs/replay.md"];
 
 /// Pages of one who has files, and no broker.
-const WITH_FILES: &[&str] = &["docs/evaluating.md", "docs/labels.md"];
-const WITH_FILES: &[&str] = &["docs/evaluating.md", "docs/report.md"];
+const WITH_FILES: &[&str] = &["docs/evaluating.md", "docs/labels.md", "docs/report.md"];
 
 /// Commands that read what others write: what is shown may come a moment later.
 const READ: &[&str] = &["aegis explain", "aegis weights", "aegis verify", "aegis dlq list", "curl"];

@@ -7,6 +7,6 @@ mod access;
 mod browser;
 mod contrast;
 mod pages;
-mod screenshots;
 mod review;
+mod screenshots;
 mod world;

@@ -82,7 +82,7 @@ pub enum Prepared {
     /// The brokers have the answer already.
     Sent {
         /// The label.
-        label: Label,
+        label: Box<Label>,
         /// The request.
         request: Arc<ReviewRequest>,
     },
@@ -382,7 +382,7 @@ impl Queue {
     pub fn prepare_answer(&mut self, reviewer: &str, token: &str, now: Millis) -> Result<Prepared, Refusal> {
         if let Some(label) = self.sent(reviewer, token) {
             let request = self.shelves.get(&label.round()).and_then(|entry| entry.request.clone());
-            return Ok(Prepared::Sent { label, request: request.ok_or(Refusal::Dropped)? });
+            return Ok(Prepared::Sent { label: Box::new(label), request: request.ok_or(Refusal::Dropped)? });
         }
         let served = self.touch(reviewer, token, now)?;
         let id = &served.request.id;

@@ -282,7 +282,7 @@ impl Reviews {
         let prepared = self.queue().prepare_answer(reviewer, token, now)?;
         let (request, id, source) = match prepared {
             Prepared::Sent { label, request } if label.verdict == Some(verdict.finding) => {
-                return Ok((label, request));
+                return Ok((*label, request));
             }
             Prepared::Sent { .. } => return Err(Refusal::AlreadyAnswered.into()),
             Prepared::Send { request, label, source } => (request, label, source),

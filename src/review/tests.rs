@@ -86,7 +86,7 @@ fn answer(
     verdict: Finding,
 ) -> Result<Label, Refusal> {
     match queue.prepare_answer(reviewer, token, now)? {
-        Prepared::Sent { label, .. } => Ok(label),
+        Prepared::Sent { label, .. } => Ok(*label),
         Prepared::Send { request, label, source } => {
             let label =
                 Label { annotator: Some(reviewer.into()), source, ..Label::new(&request.id, label, verdict) };
@@ -247,7 +247,7 @@ fn an_answer_that_is_sent_again_is_the_same_label() {
     let sent = Label { annotator: Some("a".into()), ..Label::new(&id(1), label, Finding::Unsafe) };
     queue.on_label(&sent);
     let again = queue.prepare_answer("a", &one.token, 3);
-    assert_eq!(again, Ok(Prepared::Sent { label: sent, request: one.request }));
+    assert_eq!(again, Ok(Prepared::Sent { label: Box::new(sent), request: one.request }));
     assert!(queue.prepare_undo("a").is_ok());
 }
 

@@ -430,9 +430,10 @@ fn a_label_given_by_keyboard_alone_reaches_the_ledger_and_moves_the_weights() {
     browser.open_page(&format!("{}/experts", world.address));
     browser.until(
         "the weights have moved",
-        "return fetch('/api/experts').then(r => r.json()).then(d => { const w = n => d.policies.flatMap(p => \
-         p.experts ?? []).filter(e => e.id === n).map(e => e.weight)[0]; return w('lenient') > w('strict') })",
+        "const weight = (id) => Number(new RegExp(`recalibrated ${id}\\\\s+([0-9.]+)`).exec(document.querySelector('main').innerText)?.[1]); \
+         return weight('lenient') > 2 * weight('strict')",
     );
+    assert!(browser.text("main").contains("of 6 labelled events"));
     browser.assert_silent("/review and /experts");
 }
 

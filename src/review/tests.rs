@@ -285,7 +285,7 @@ fn a_skipped_request_goes_to_others_and_comes_back_when_asked_for() {
 fn two_who_differ_are_followed_by_a_third() {
     let mut queue = queue(Settings { second_opinions: 1.0, ..settings() });
     (0..2).for_each(|number| add(&mut queue, number, Lane::Held));
-    let mut give = |queue: &mut Queue, name: &str, verdict| {
+    let give = |queue: &mut Queue, name: &str, verdict| {
         let one = served(queue, name, 0).unwrap();
         answer(queue, name, &one.token, 0, verdict).unwrap();
         event(&one)

@@ -8,7 +8,7 @@ use aegis_core::decision::{Decision, DecisionInput, Origin, ReviewReason, decide
 use aegis_core::event::{Event, Role, Turn};
 use aegis_core::label::Mapping;
 use aegis_core::learners::{LearnerSpec, Name};
-use aegis_core::policy::{Action, CategoryRule, Policy};
+use aegis_core::policy::{Action, CategoryRule, Policy, Release};
 use aegis_core::predictor::{Combined, PredictorRef, Share};
 use aegis_core::sampling::{AuditRates, ReviewDraws};
 use aegis_core::vote::{CategoryScore, Vote};
@@ -31,6 +31,7 @@ fn plain() -> Policy {
         features: false,
         sheds: true,
         cheap: Vec::new(),
+        release: Release::Automatic,
         mapping: Mapping::default(),
         learner: LearnerSpec { seed: Some(b"secret".to_vec()), ..LearnerSpec::new(Name::Hedge) },
     }

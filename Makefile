@@ -13,6 +13,8 @@ OUT ?= demo-out
 # The ports of `make kafka`. The controller uses the port after the broker's.
 KAFKA_PORT ?= 19092
 REGISTRY_PORT ?= 18081
+# If set, `make demo` serves the console on 127.0.0.1:9465 and keeps it open.
+CONSOLE ?=
 FUZZ_SECONDS ?= 60
 FUZZ_SEED ?= 1
 FUZZ_TARGET ?=
@@ -35,9 +37,9 @@ build: ## Builds the optimised program
 	@echo "Building Aegis (the first time takes several minutes on two cores)"
 	@$(CARGO) build --release --locked $(LINKING)
 
-demo: setup build $(if $(filter kafka,$(BROKER)),broker) ## Runs the whole flow on real text; with BROKER=kafka exactly once, on a real Apache Kafka
+demo: setup build $(if $(filter kafka,$(BROKER)),broker) ## Runs the whole flow on real text; with BROKER=kafka exactly once, on a real Apache Kafka; with CONSOLE=1 the console stays open
 	@$(BUILT)/release/aegis demo --events $(EVENTS) --seed $(SEED) --out $(OUT) \
-	  --broker $(if $(filter kafka,$(BROKER)),127.0.0.1:$(KAFKA_PORT),$(BROKER))
+	  --broker $(if $(filter kafka,$(BROKER)),127.0.0.1:$(KAFKA_PORT),$(BROKER)) $(if $(CONSOLE),--console)
 
 broker:
 	@bash tests/kafka/dev.sh start $(KAFKA_PORT)

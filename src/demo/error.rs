@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::texts::TextsError;
 use crate::codec;
 use crate::config::ConfigError;
+use crate::console::ConsoleError;
 use crate::experts::PanelError;
 use crate::kafka::embedded::{EmbeddedError, KEPT_BYTES};
 use crate::kafka::{CommitError, SourceError};
@@ -51,6 +52,12 @@ pub enum DemoError {
     /// A record cannot be written.
     #[error(transparent)]
     Encode(#[from] codec::EncodeError),
+    /// The console cannot be started.
+    #[error(transparent)]
+    Console(#[from] ConsoleError),
+    /// The metrics that the console shows cannot be installed.
+    #[error("the metrics cannot be installed: {0}")]
+    Metrics(String),
     /// Scoring stopped.
     #[error("score stopped: {0}")]
     Score(#[from] ScoreError),

@@ -17,7 +17,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clap::Args;
 
 use crate::config::topic_specs;
-use crate::config::{self, Config, Policies};
+use crate::config::{self, Config, Live, Policies};
+use crate::console::Console;
 use crate::core::event::Millis;
 use crate::core::sampling::AuditRates;
 use crate::experts::{Panel, PanelConfig};
@@ -25,6 +26,7 @@ use crate::kafka::embedded::{Embedded, KEPT_BYTES};
 use crate::kafka::topics::ensure;
 use crate::kafka::{Connection, Delivery, Followed, Follower, From};
 use crate::learn::{Learn, LearnError};
+use crate::ops::metrics;
 use crate::ops::stdout::errln;
 use crate::ops::{Exit, Health, Progress, Shutdown, StopReason};
 use crate::score::{PanelHandle, Score, ScoreError};
@@ -52,6 +54,9 @@ pub struct DemoArgs {
     /// Folder of the experts and the demo's texts
     #[arg(long, value_name = "DIR", default_value = "models", env = "AEGIS_MODELS")]
     models: PathBuf,
+    /// Serves the console on 127.0.0.1:9465, and keeps both roles and the console running after the summary until Ctrl-C
+    #[arg(long, conflicts_with = "drive")]
+    console: bool,
     /// Streams one side of the demo to the configuration's brokers, lap after lap of --events, until it is told
     /// to stop; nothing else of the demo runs
     #[arg(long, value_enum, value_name = "SIDE", requires = "config", conflicts_with_all = ["broker", "out"])]
@@ -88,7 +93,8 @@ fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> DemoError {
     move |reason| DemoError::Io { path, reason }
 }
 
-/// Runs the demo and prints its summary. Nothing is left running.
+/// Runs the demo and prints its summary. With `--console`, both roles and the console run until shutdown is requested; nothing
+/// is left running.
 ///
 /// # Errors
 /// Returns a [`DemoError`] if anything needed is missing, a role stops early, or the outcomes are wrong.
@@ -113,9 +119,12 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
     // The events' own time lies in the past; the labels' lateness is counted in events.
     config.learn.horizon_days = 36_500;
     config.learn.publish_interval_ms = 500;
+    config.console.show_text = true;
     let brokers = Brokers::start(args, &plan, &mut config)?;
     let config = Arc::new(config);
     let panel = open_panel(&args.models)?;
+    let console =
+        if args.console { Some(open_console(&config, &policies, &brokers.connection)?) } else { None };
 
     let started = Instant::now();
     let flow = Flow::start(&config, &policies, &panel, &brokers)?;
@@ -147,7 +156,24 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
         delivery: brokers.delivery,
         deciding,
         elapsed: started.elapsed(),
-    })
+    })?;
+    let Some(console) = console else { return Ok(()) };
+    errln!("the console is at http://{} until Ctrl-C; its reviews teach", console.address());
+    Flow::start(&config, &policies, &panel, &brokers)?.run_until(&shutdown)
+}
+
+/// Starts the console, whose figures include those of this process's metrics.
+fn open_console(
+    config: &Arc<Config>,
+    policies: &Arc<Policies>,
+    connection: &Connection,
+) -> Result<Console, DemoError> {
+    let metrics = metrics::install().map_err(|error| DemoError::Metrics(error.to_string()))?;
+    let (config, policies) = (Arc::clone(config), Live::from(Arc::clone(policies)));
+    let address = config::Console::DEFAULT_LISTEN;
+    let console = Console::start(config, policies, connection.clone(), address, Some(metrics))?;
+    errln!("the console is at http://{}", console.address());
+    Ok(console)
 }
 
 /// Returns the default policy, with audits enough for figures from a short stream.
@@ -332,6 +358,14 @@ impl Flow {
         while behind() && !shutdown.requested() && !self.failed() {
             thread::sleep(POLL_INTERVAL);
         }
+    }
+
+    /// Runs both roles until shutdown is requested or one of them fails.
+    fn run_until(self, shutdown: &Shutdown) -> Result<(), DemoError> {
+        while !shutdown.requested() && !self.failed() {
+            thread::sleep(POLL_INTERVAL);
+        }
+        self.stop()
     }
 
     /// Returns `true` if a role has stopped on its own.

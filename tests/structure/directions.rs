@@ -36,7 +36,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("evaluate", &["core", "charts", "codec", "experts", "replay", "rows", "ops"]),
     ("verify", &["core", "codec", "kafka", "config", "dead_letter", "registry"]),
-    ("demo", &["core", "codec", "experts", "kafka", "store", "ops", "config", "replay", "score", "learn"]),
+    (
+        "demo",
+        &[
+            "core", "codec", "experts", "kafka", "store", "ops", "config", "replay", "score", "learn",
+            "console",
+        ],
+    ),
     (
         "cli",
         &[

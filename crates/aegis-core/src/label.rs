@@ -106,6 +106,9 @@ pub struct Label {
     pub retracts: Option<String>,
 }
 
+/// The end of the id of a decision about an appeal, after the id of the appeal and a slash.
+pub const APPEAL_DECISION: &str = "decision";
+
 impl Label {
     /// A verdict of a nameless reviewer on a round, without a time.
     #[must_use]
@@ -126,6 +129,14 @@ impl Label {
             corrects: None,
             retracts: None,
         }
+    }
+
+    /// Returns `true` for the decision about an upheld appeal. It has the source of a review, but no request asked for it.
+    /// An id that ends like it because the annotator has that name is none.
+    #[must_use]
+    pub fn decides_appeal(&self) -> bool {
+        let ending = self.id.rsplit_once('/').map(|(_, ending)| ending);
+        ending == Some(APPEAL_DECISION) && self.annotator.as_deref() != Some(APPEAL_DECISION)
     }
 
     /// Compares labels by time, then by content: the greater is the newer. Labels that compare equal have equal

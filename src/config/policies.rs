@@ -406,3 +406,30 @@ impl Policies {
         self.policies.get(name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> Option<String> {
+        let written: Written = toml::from_str(text).unwrap();
+        written.policy("p").err().map(|(field, reason)| format!("{field} {reason}"))
+    }
+
+    #[test]
+    fn rates_that_audit_nothing_and_calibrations_that_teach_are_refused() {
+        for text in ["audit_rate = 0.0", "audit_rate = 1e-9", "teaches = [\"report\", \"gold\"]"] {
+            assert_eq!(refusal(text), None, "{text}");
+        }
+        for (text, expected) in [
+            ("audit_rate = 1e-10", "audit_rate is below 0.000000001"),
+            ("audit_rate = { block = 1e-200 }", "audit_rate.block is below 0.000000001"),
+            ("audit_rate = -1.0", "audit_rate lies between 0 and 1"),
+            ("teaches = [\"review\", \"calibration\"]", "teaches contains calibration"),
+            ("teaches = [\"guess\"]", "teaches is one of review, report, appeal, gold"),
+        ] {
+            let found = refusal(text).unwrap_or_default();
+            assert!(found.starts_with(expected), "{text}: {found}");
+        }
+    }
+}

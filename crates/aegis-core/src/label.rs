@@ -131,8 +131,8 @@ impl Label {
         }
     }
 
-    /// Returns `true` for the decision about an upheld appeal. It has the source of a review, but no request asked for it.
-    /// An id that ends like it because the annotator has that name is none.
+    /// Returns `true` if the label is the decision about an appeal, by its id. If the appeal is upheld, it has the source of a
+    /// review although no request asked for it. The default id of an annotator with the name [`APPEAL_DECISION`] is none.
     #[must_use]
     pub fn decides_appeal(&self) -> bool {
         let ending = self.id.rsplit_once('/').map(|(_, ending)| ending);

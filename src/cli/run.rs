@@ -172,8 +172,7 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     check_traces(&config)?;
     let connection = connect(&config, &shutdown)?;
     let console = start_console(&config, &policies, &connection, handle)?;
-    let headlines = report::Headlines::default();
-    let roles = Roles { config, policies, connection, health, shutdown, headlines };
+    let roles = Roles { config, policies, connection, health, shutdown };
     let mut supervisor = Supervisor::new(roles.shutdown.clone(), roles.health.clone());
     let experts = if role == Role::Learn { None } else { Some(roles.start_score(&mut supervisor, args)?) };
     if role != Role::Score {
@@ -241,8 +240,6 @@ struct Roles {
     connection: Connection,
     health: Health,
     shutdown: Shutdown,
-    /// The newest figures of the learning role's watch.
-    headlines: report::Headlines,
 }
 
 impl Roles {
@@ -289,7 +286,6 @@ impl Roles {
             policies: self.policies.clone(),
             connection: self.connection.clone(),
             shutdown: self.shutdown.clone(),
-            headlines: self.headlines.clone(),
         };
         supervisor.helper("report", || watch.run())?;
         supervisor.role("learn", || learn.run().map_err(anyhow::Error::from))

@@ -182,6 +182,12 @@ fn validate(config: &Config) -> Result<(), String> {
     if config.report.window_days > 3_650 {
         return Err("report.window_days is more than ten years: write a number up to 3650".into());
     }
+    if config.report.interval_ms == 0 {
+        return Err(
+            "report.interval_ms is 0: write a number above 0; report.window_days = 0 turns the figures off"
+                .into(),
+        );
+    }
     if config.http.max_connections == 0 || config.http.idle_timeout_ms == 0 {
         return Err("http.max_connections or http.idle_timeout_ms is 0: health and metrics would not answer; write a \
                     number above 0"

@@ -15,6 +15,8 @@ use crate::core::sampling::AuditRates;
 
 /// The rate of audits of a policy that names none.
 const AUDIT_RATE: f64 = 0.01;
+/// The least rate of audits. With a lower one, the weight of a label would not be a useful number.
+const LEAST_AUDIT_RATE: f64 = 1e-9;
 
 /// Errors of reading the policies.
 #[derive(Debug, thiserror::Error)]
@@ -187,11 +189,11 @@ impl Default for ActionRates {
 impl AuditRate {
     fn rates(self) -> Result<AuditRates, Wrong> {
         match self {
-            Self::Flat(rate) => Ok(AuditRates::flat(share("audit_rate", rate)?)),
+            Self::Flat(rate) => Ok(AuditRates::flat(audit_share("audit_rate", rate)?)),
             Self::ByAction(rates) => Ok(AuditRates {
-                allow: share("audit_rate.allow", rates.allow)?,
-                block: share("audit_rate.block", rates.block)?,
-                review: share("audit_rate.review", rates.review)?,
+                allow: audit_share("audit_rate.allow", rates.allow)?,
+                block: audit_share("audit_rate.block", rates.block)?,
+                review: audit_share("audit_rate.review", rates.review)?,
             }),
         }
     }
@@ -276,6 +278,26 @@ fn share(field: &'static str, given: f64) -> Result<f64, Wrong> {
     if (0.0..=1.0).contains(&given) { Ok(given) } else { Err((field, "lies between 0 and 1".into())) }
 }
 
+fn audit_share(field: &'static str, given: f64) -> Result<f64, Wrong> {
+    if given > 0.0 && given < LEAST_AUDIT_RATE {
+        let reason = format!(
+            "is below {LEAST_AUDIT_RATE}, so that no event would be audited: write 0, or a greater rate"
+        );
+        return Err((field, reason));
+    }
+    share(field, given)
+}
+
+/// The sources that teach. Calibration labels never do: they repeat the gold labels of their events.
+fn teaching(given: &[String]) -> Result<BTreeSet<Source>, Wrong> {
+    let taught = [Source::Review, Source::Report, Source::Appeal, Source::Gold];
+    if given.iter().any(|name| name == Source::Calibration.word()) {
+        let reason = "contains calibration: these labels measure reviewers and never teach; remove it".into();
+        return Err(("teaches", reason));
+    }
+    given.iter().map(|name| one_of("teaches", name, &taught, Source::word)).collect()
+}
+
 fn annotator_share(given: f64) -> Result<f64, Wrong> {
     if given > 0.0 && given <= 1.0 {
         return Ok(given);
@@ -300,8 +322,6 @@ impl Written {
         if !self.sheds && !self.cheap.is_empty() {
             return Err(("cheap", "means nothing with sheds = false: remove one of the two".into()));
         }
-        let teaches: Result<BTreeSet<_>, _> =
-            self.teaches.iter().map(|given| one_of("teaches", given, &Source::ALL, Source::word)).collect();
         Ok(Policy {
             name: name.to_owned(),
             version: self.version,
@@ -320,7 +340,7 @@ impl Written {
             cheap: self.cheap,
             mapping: Mapping {
                 needs_caution: share("needs_caution", self.needs_caution)?,
-                teaches: teaches?,
+                teaches: teaching(&self.teaches)?,
                 max_annotator_share: annotator_share(self.max_annotator_share)?,
             },
             learner: self.parameters.learner(&self.learner)?,
@@ -384,5 +404,32 @@ impl Policies {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Policy> {
         self.policies.get(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> Option<String> {
+        let written: Written = toml::from_str(text).unwrap();
+        written.policy("p").err().map(|(field, reason)| format!("{field} {reason}"))
+    }
+
+    #[test]
+    fn rates_that_audit_nothing_and_calibrations_that_teach_are_refused() {
+        for text in ["audit_rate = 0.0", "audit_rate = 1e-9", "teaches = [\"report\", \"gold\"]"] {
+            assert_eq!(refusal(text), None, "{text}");
+        }
+        for (text, expected) in [
+            ("audit_rate = 1e-10", "audit_rate is below 0.000000001"),
+            ("audit_rate = { block = 1e-200 }", "audit_rate.block is below 0.000000001"),
+            ("audit_rate = -1.0", "audit_rate lies between 0 and 1"),
+            ("teaches = [\"review\", \"calibration\"]", "teaches contains calibration"),
+            ("teaches = [\"guess\"]", "teaches is one of review, report, appeal, gold"),
+        ] {
+            let found = refusal(text).unwrap_or_default();
+            assert!(found.starts_with(expected), "{text}: {found}");
+        }
     }
 }

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use super::Refusal;
 use crate::codec::default_label_id;
 use crate::core::event::Millis;
-use crate::core::label::{DecisionRef, Finding, Label, Mapping, Source, live};
+use crate::core::label::{APPEAL_DECISION, DecisionRef, Finding, Label, Mapping, Source, live};
 use crate::core::ledger::{LabelRecord, RoundId};
 
 /// The side of a value from which on it is unsafe.
@@ -53,7 +53,7 @@ pub struct Appeal {
 impl Appeal {
     /// The id of the label with the decision.
     fn decision_id(&self) -> String {
-        default_label_id(&self.id, Some("decision"))
+        default_label_id(&self.id, Some(APPEAL_DECISION))
     }
 
     /// The id of the label that retracts another one.

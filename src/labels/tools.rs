@@ -109,11 +109,12 @@ fn set_author(draft: &mut Draft, fields: &Map<String, Value>, id: &str, by: &str
 /// Returns the label of a row of Label Studio's JSON_MIN export, or of its CSV export, which has the same fields.
 pub(super) fn task_min(row: &Map<String, Value>, reading: &Reading) -> Vec<Found> {
     let read = || {
+        if is_true(row, &["was_cancelled", "skipped"]) {
+            return Ok(None);
+        }
         let chosen =
             row.get(&reading.names.verdict).map(|found| verdict(found, reading)).transpose()?.flatten();
-        let Some(chosen) = chosen.filter(|_| !is_true(row, &["was_cancelled", "skipped"])) else {
-            return Ok(None);
-        };
+        let Some(chosen) = chosen else { return Ok(None) };
         let mut draft = Draft::of_round(row);
         draft.set_verdict(chosen);
         draft.set_categories(row.get(&reading.names.categories));

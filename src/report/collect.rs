@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::figures::{FORMAT, Report};
 use super::keys::{Keys, RoundKey};
-use super::labels::Labels;
+use super::labels::{Answer, Labels};
 use super::preview::Changes;
 use super::tally::{Answers, PolicyTally, Shape, subject_key};
 use crate::codec::time::format_millis;
@@ -132,7 +132,7 @@ impl Collector {
             return tally.add_before(decision, &self.keys);
         }
         self.decisions += 1;
-        let labelled = self.labels.answer(&decision.id, &tally.policy().mapping).is_some();
+        let labelled = self.labels.has_label(&decision.id, &tally.policy().mapping);
         tally.add(decision, labelled, &self.keys);
     }
 
@@ -147,8 +147,8 @@ impl Collector {
         let before = self.settings.before();
         let shape = Shape { min_labels: self.settings.min_labels, compares: before.is_some() };
         let report = |(name, tally): (String, PolicyTally)| {
-            let targets = targets(&self.labels, &name, tally.policy(), &self.keys);
-            let target = |key| targets.get(&key).copied();
+            let answers = answers(&self.labels, &name, tally.policy(), &self.keys);
+            let target = |key| answers.get(&key).map(|answer| answer.target);
             tally.report(shape, &Answers { target: &target, erased: &erased })
         };
         Report {
@@ -190,8 +190,13 @@ fn unknown(name: &str) -> Policy {
     Policy { name: name.to_owned(), ..policy }
 }
 
-/// The targets of the answered requests of a policy.
-pub(super) fn targets(labels: &Labels, name: &str, policy: &Policy, keys: &Keys) -> HashMap<RoundKey, f64> {
-    let answers = labels.answers(name, &policy.mapping).filter(|(_, _, answer)| answer.reviewed);
-    answers.map(|(tenant, event, answer)| (keys.round(tenant, event), answer.target)).collect()
+/// The answers to the requests of a policy.
+pub(super) fn answers(
+    labels: &Labels,
+    name: &str,
+    policy: &Policy,
+    keys: &Keys,
+) -> HashMap<RoundKey, Answer> {
+    let answers = labels.answers(name, &policy.mapping);
+    answers.map(|(tenant, event, answer)| (keys.round(tenant, event), answer)).collect()
 }

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::estimates::{in_force, is_requested, review};
+use super::estimates::{in_force, inclusion, is_requested, review};
 use super::figures::{Change, ExpertPeriod, ExpertReport, Figure};
 use super::keys::{Keys, RoundKey};
 use super::tally::{Answers, SubjectKey, subject_key};
@@ -144,7 +144,7 @@ impl ExpertTallies {
             if is_requested(decision) {
                 requested.push(RequestedVote { expert, explored: vote.explored, score });
             } else {
-                let inclusion = decision.review_probability;
+                let inclusion = inclusion(decision);
                 votes.unrequested.observe(&alone(score, decision.threshold, inclusion, Review::NotRequested));
             }
         }
@@ -152,7 +152,7 @@ impl ExpertTallies {
             let votes = RequestedVotes {
                 key: keys.of(&decision.id),
                 subject: subject_key(decision, keys),
-                inclusion: decision.review_probability,
+                inclusion: inclusion(decision),
                 threshold: decision.threshold,
                 votes: requested.into(),
             };

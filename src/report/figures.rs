@@ -219,6 +219,22 @@ pub struct PolicyReport {
     pub experts: Vec<ExpertReport>,
 }
 
+impl PolicyReport {
+    /// The recall target with the verdict about it; `None` without a target or an estimate of the recall.
+    #[must_use]
+    pub fn recall_verdict(&self) -> Option<(f64, &'static str)> {
+        let (target, recall) = (self.recall_target?, self.figures.recall?);
+        let verdict = if recall.high < target {
+            "missed"
+        } else if recall.low >= target {
+            "reached"
+        } else {
+            "open: the interval contains it"
+        };
+        Some((target, verdict))
+    }
+}
+
 /// The report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {

@@ -1,6 +1,4 @@
-//! The figures of a policy in short, and where the newest are kept.
-
-use std::sync::{Arc, Mutex, PoisonError};
+//! The figures of a policy in short.
 
 use serde::Serialize;
 
@@ -22,21 +20,4 @@ pub struct Headline {
     pub figures: Figures,
     /// The names of the watched values that have raised an alarm.
     pub alarms: Vec<String>,
-}
-
-/// The newest headlines of a process, one for each policy. Clones share them.
-#[derive(Debug, Clone, Default)]
-pub struct Headlines(Arc<Mutex<Vec<Headline>>>);
-
-impl Headlines {
-    /// The newest headlines, by policy. Empty until the first have been computed.
-    #[must_use]
-    pub fn now(&self) -> Vec<Headline> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Replaces the headlines.
-    pub(super) fn set(&self, headlines: Vec<Headline>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = headlines;
-    }
 }

@@ -1,6 +1,6 @@
 //! The labels of a ledger or of a file, and the answers that they give.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use crate::core::event::Millis;
 use crate::core::label::{self, Label, Mapping, Source};
@@ -17,14 +17,18 @@ pub(super) struct Labels {
     erased: HashSet<(u64, u64)>,
 }
 
-/// The answer of people to one event.
+/// The answer of reviewers to one event.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Answer {
-    /// The mean of the live labels, in \[0,1\].
+    /// The mean of the live review labels, in \[0,1\].
     pub(super) target: f64,
-    /// `true` if one of them answers a review. The others were sent without a request: gold labels, and reports and appeals
-    /// that teach.
-    pub(super) reviewed: bool,
+    /// The time at which the newest of them was received.
+    pub(super) received: Millis,
+}
+
+/// The mapping of answers to requests: only reviews count, whatever the policy learns from.
+fn reviews(mapping: &Mapping) -> Mapping {
+    Mapping { teaches: BTreeSet::from([Source::Review]), ..mapping.clone() }
 }
 
 impl Labels {
@@ -64,40 +68,45 @@ impl Labels {
         self.ledger = kept;
     }
 
-    /// The answer for one round.
-    pub(super) fn answer(&self, id: &RoundId, mapping: &Mapping) -> Option<Answer> {
-        let (rounds, row) = self.ledger.row(id)?;
-        self.answer_of(rounds, row, mapping)
+    /// Returns `true` if a round has a label that the policy learns from.
+    pub(super) fn has_label(&self, id: &RoundId, mapping: &Mapping) -> bool {
+        let found = self.ledger.row(id);
+        found.is_some_and(|(rounds, row)| rounds.target(row, mapping, self.ledger.edits()).is_some())
     }
 
-    /// The answers for all labelled rounds of a policy, each with its tenant and event.
+    /// The answers of reviewers for all rounds of a policy that have one, each with its tenant and event.
     pub(super) fn answers<'a>(
         &'a self,
         policy: &str,
-        mapping: &'a Mapping,
+        mapping: &Mapping,
     ) -> impl Iterator<Item = (&'a str, &'a str, Answer)> + 'a {
+        let mapping = reviews(mapping);
         let rounds = self.ledger.find(policy).and_then(|number| self.ledger.rounds(number));
         rounds.into_iter().flat_map(move |rounds| {
+            let mapping = mapping.clone();
             rounds.rows().filter_map(move |row| {
-                let answer = self.answer_of(rounds, row, mapping)?;
+                let answer = self.answer(rounds, row, &mapping)?;
                 Some((rounds.tenant(row), rounds.event(row), answer))
             })
         })
     }
 
-    fn answer_of(&self, rounds: &Rounds, row: Row, mapping: &Mapping) -> Option<Answer> {
-        let edits = self.ledger.edits();
-        // Without a live label there is no answer; this is the cheap test.
-        let target = rounds.target(row, mapping, edits)?;
-        let labels: Vec<Label> = rounds
-            .labels(row)
-            .into_iter()
-            .filter(|record| record.status.counts())
-            .map(|record| record.label)
-            .collect();
+    /// Appeals and the decisions about them are left out: people appeal against some decisions and not against others, so
+    /// that they are no sample.
+    fn answer(&self, rounds: &Rounds, row: Row, mapping: &Mapping) -> Option<Answer> {
+        let counts = |record: &LabelRecord| {
+            let label = &record.label;
+            record.status.counts() && label.source != Source::Appeal && !label.decides_appeal()
+        };
+        let records: Vec<LabelRecord> = rounds.labels(row).into_iter().filter(counts).collect();
         let tenant = rounds.tenant(row);
-        let live = label::live(&labels, mapping, |annotator| edits.quarantines(tenant, annotator));
-        let reviewed = live.iter().any(|(label, _)| label.source == Source::Review);
-        Some(Answer { target, reviewed })
+        let labels = || records.iter().map(|record| &record.label);
+        let quarantined = |annotator: &str| self.ledger.edits().quarantines(tenant, annotator);
+        let target = label::target(labels(), mapping, quarantined)?;
+        let live = label::live(labels(), mapping, quarantined);
+        let is_live =
+            |record: &&LabelRecord| live.iter().any(|(label, _)| std::ptr::eq(*label, &record.label));
+        let received = records.iter().filter(is_live).map(|record| record.received).max()?;
+        Some(Answer { target, received })
     }
 }

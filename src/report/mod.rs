@@ -28,7 +28,6 @@ pub use figures::{
 };
 pub use files::{FileError, add_decisions, add_labels};
 pub use groups::Dimension;
-pub use headline::{Headline, Headlines};
 pub use page::page;
 pub use positions::beginning;
 pub use preview::Changes;

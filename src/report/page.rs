@@ -76,6 +76,7 @@ fn policy(policy: &PolicyReport) -> String {
     };
     let tiles: String = policy.figures.named().into_iter().map(tile).collect();
     let sections = [
+        notes(policy),
         estimates(&policy.figures),
         curve(policy),
         groups(&policy.groups),
@@ -83,6 +84,27 @@ fn policy(policy: &PolicyReport) -> String {
         experts(&policy.experts),
     ];
     format!("{title}{text}<div class=\"tiles\">{tiles}</div>{}", sections.concat())
+}
+
+/// The decisions that the figures do not cover, and the verdict about the recall target.
+fn notes(policy: &PolicyReport) -> String {
+    let mut notes = Vec::new();
+    if policy.nothing_to_judge > 0 {
+        notes.push(format!(
+            "{} decisions had nothing to judge and are left out.",
+            grouped(policy.nothing_to_judge)
+        ));
+    }
+    if policy.counts.uncovered > 0 {
+        notes.push(format!(
+            "{} decisions could not be requested: the intervals allow for all of them being safe or unsafe.",
+            grouped(policy.counts.uncovered)
+        ));
+    }
+    if let Some((target, verdict)) = policy.recall_verdict() {
+        notes.push(format!("Recall target {}: {verdict}.", percent(target)));
+    }
+    notes.iter().map(|note| format!("<p class=\"under\">{note}</p>")).collect()
 }
 
 fn estimates(figures: &Figures) -> String {

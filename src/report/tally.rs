@@ -12,8 +12,8 @@ use crate::core::decision::Decision;
 use crate::core::estimate::{Accumulator, Method, Observed, Review, Thresholds};
 use crate::core::policy::{Action, Policy};
 
-/// The steps of the curve, in percent.
-const CURVE_STEP: u32 = 5;
+/// The number of equal steps of the curve between the thresholds 0 and 1.
+const CURVE_STEPS: u32 = 250;
 
 /// The tenant's and the subject's key.
 pub(super) type SubjectKey = (u64, u64);
@@ -67,9 +67,9 @@ pub(super) struct PolicyTally {
     experts: ExpertTallies,
 }
 
-/// The thresholds of the curve for a policy: every [`CURVE_STEP`] percent, and the one in force.
+/// The thresholds of the curve for a policy: the steps between 0 and 1, and the one in force.
 fn curve(policy: &Policy) -> Vec<f64> {
-    let steps = (1..100 / CURVE_STEP).map(|step| f64::from(step * CURVE_STEP) / 100.0);
+    let steps = (1..CURVE_STEPS).map(|step| f64::from(step) / f64::from(CURVE_STEPS));
     let mut all: Vec<f64> = steps.chain([policy.threshold()]).collect();
     all.sort_by(f64::total_cmp);
     all.dedup();
@@ -140,7 +140,7 @@ impl PolicyTally {
         let groups = self.groups.of(decision, &self.policy);
         let thresholds = &self.thresholds;
         self.unrequested.resize_with(self.groups.names().len(), || Accumulator::new(thresholds));
-        let observed = observed(decision, Review::NotRequested);
+        let observed = observed(decision, &self.policy, Review::NotRequested);
         let preview_flagged = match &mut self.preview {
             Some(preview) => preview.add(decision, &self.policy),
             None => observed.flagged,

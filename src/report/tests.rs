@@ -195,6 +195,46 @@ fn a_request_answered_only_by_a_gold_label_is_unanswered() {
 }
 
 #[test]
+fn answers_are_those_of_reviewers_whatever_the_policy_learns_from() {
+    let mut policy = policy(1.0);
+    policy.mapping.teaches = std::collections::BTreeSet::from([Source::Gold, Source::Report]);
+    let stream = stream(&policy, 13, 3);
+    let [first, second, third] = &stream[..] else { panic!() };
+    let id = |number: usize| &stream[number].0.id;
+    let mut collector = Collector::new(policies(policy), Settings::default());
+    // The first and the second event are unsafe by their reviews, and safe by labels that no request had asked for.
+    collector.add_label(label(id(0), true));
+    let person = |name: &str| Some(name.to_owned());
+    for source in [Source::Gold, Source::Report] {
+        let (id_, annotator) = (source.word().to_owned(), person("user"));
+        collector.add_label(Label { source, id: id_, annotator, ..label(id(0), false) });
+    }
+    collector.add_label(label(id(1), true));
+    let upheld = |round| Label { id: "appeal/decision".into(), ..label(round, false) };
+    collector.add_label(Label { corrects: Some("l".into()), annotator: person("judge"), ..upheld(id(1)) });
+    // The third has only an appeal that was upheld.
+    collector.add_label(Label { annotator: person("judge"), ..upheld(id(2)) });
+    [first, second, third].into_iter().for_each(|(decision, _)| collector.add_decision(decision));
+    let only = collector.finish().policies.remove(0);
+    assert_eq!((only.counts.requests, only.counts.answered), (3, 2));
+    let prevalence = only.figures.prevalence.unwrap();
+    assert!(prevalence.unanswered.0 > 0.66 && prevalence.unanswered.1 > 0.99, "{prevalence:?}");
+}
+
+#[test]
+fn a_request_with_a_negligible_probability_counts_as_one_that_could_not_be_made() {
+    let policy = policy(1.0);
+    let mut decision = decided(&policy, 1, 0.3, 0.0, false);
+    decision.review_probability = 1e-200;
+    decision.sampling.audit = 1e-200;
+    let mut collector = Collector::new(policies(policy), Settings::default());
+    collector.add_label(label(&decision.id, true));
+    collector.add_decision(&decision);
+    let counts = collector.finish().policies[0].counts;
+    assert_eq!((counts.decisions, counts.requests, counts.uncovered), (1, 0, 1));
+}
+
+#[test]
 fn quarantines_and_erasures_of_the_ledger_apply() {
     let policy = policy(1.0);
     let stream = stream(&policy, 5, 1_000);
@@ -329,6 +369,30 @@ fn a_preview_counts_what_deciding_again_gives() {
         assert!(preview.figures.recall.is_some());
     }
     assert_eq!(Changes { threshold: Some(0.3), ..Changes::default() }.apply(&before).threshold(), 0.3);
+}
+
+#[test]
+fn the_curve_at_a_threshold_is_the_preview_of_it() {
+    let rule = |threshold, action| ("harm".to_owned(), CategoryRule { threshold, action });
+    let with_rule =
+        |threshold, action| Policy { categories: BTreeMap::from([rule(threshold, action)]), ..policy(1.0) };
+    let too_few = Policy { min_awake: 3, ..policy(1.0) };
+    for before in [with_rule(0.6, Action::Block), with_rule(0.7, Action::Review), too_few] {
+        let stream = stream(&before, 14, 2_000);
+        for threshold in [0.2, 0.8] {
+            let changes = Changes { threshold: Some(threshold), ..Changes::default() };
+            let report = reported(&before, Settings { changes, ..Settings::default() }, &stream, |_| true);
+            let only = &report.policies[0];
+            assert!(only.curve.len() >= 200, "{}", only.curve.len());
+            let point = only.curve.iter().find(|point| point.threshold == threshold).unwrap();
+            let preview = only.preview.as_ref().unwrap();
+            for (point, preview) in point.figures.named().into_iter().zip(preview.figures.named()) {
+                let difference = point.1.zip(preview.1).map(|(point, preview)| point.value - preview.value);
+                assert_eq!(point.1.is_some(), preview.1.is_some(), "{point:?} {preview:?}");
+                assert!(difference.is_none_or(|number| number.abs() < 1e-9), "{point:?} is not {preview:?}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -106,6 +106,9 @@ pub struct Label {
     pub retracts: Option<String>,
 }
 
+/// The end of the id of a decision about an appeal, after the id of the appeal and a slash.
+pub const APPEAL_DECISION: &str = "decision";
+
 impl Label {
     /// A verdict of a nameless reviewer on a round, without a time.
     #[must_use]
@@ -126,6 +129,14 @@ impl Label {
             corrects: None,
             retracts: None,
         }
+    }
+
+    /// Returns `true` if the label is the decision about an appeal, by its id. If the appeal is upheld, it has the source of a
+    /// review although no request asked for it. The default id of an annotator with the name [`APPEAL_DECISION`] is none.
+    #[must_use]
+    pub fn decides_appeal(&self) -> bool {
+        let ending = self.id.rsplit_once('/').map(|(_, ending)| ending);
+        ending == Some(APPEAL_DECISION) && self.annotator.as_deref() != Some(APPEAL_DECISION)
     }
 
     /// Compares labels by time, then by content: the greater is the newer. Labels that compare equal have equal

@@ -21,7 +21,7 @@ use crate::labels::Refusal;
 use crate::labels::appeal::{Appeal, Outcome};
 use crate::labels::import::record;
 use crate::ops::Exit;
-use crate::ops::stdout::outln;
+use crate::ops::stdout::{errln, outln};
 
 #[derive(Args)]
 #[command(group(ArgGroup::new("outcome").required(true).args(["upheld", "rejected"])))]
@@ -50,7 +50,7 @@ pub struct AppealArgs {
     #[arg(long)]
     rejected: bool,
     /// The verdict of an upheld appeal
-    #[arg(long, default_value = "safe", value_parser = ["safe", "unsafe", "needs_caution"])]
+    #[arg(long, default_value = "safe", conflicts_with = "rejected", value_parser = ["safe", "unsafe", "needs_caution"])]
     verdict: String,
     /// Prints the labels, and sends nothing
     #[arg(long)]
@@ -134,7 +134,12 @@ fn labels(
     })?;
     let (known, decision) = match ledger.row(&id) {
         Some((rounds, row)) => (rounds.labels(row), rounds.has_votes(row).then(|| rounds.decision(row))),
-        None => (Vec::new(), None),
+        None => {
+            errln!(
+                "aegis: the ledger has neither a decision nor a label about this event: check --event, --tenant and --policy"
+            );
+            (Vec::new(), None)
+        }
     };
     let verdict = Finding::ALL.into_iter().find(|finding| finding.word() == args.verdict);
     let outcome =

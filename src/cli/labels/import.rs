@@ -218,9 +218,12 @@ pub fn import(args: &ImportArgs) -> Result<Exit, Failure> {
     let mut files = Vec::new();
     let mut failed = Ok(());
     for path in &args.files {
+        let before = import.tally.rows;
         match one(&mut import, path, format, layout, delimiter) {
             Ok(file) => files.push(file),
-            Err(ImportError::Rows(error)) => files.push(FileReport::damaged(path, &error)),
+            Err(ImportError::Rows(error)) => {
+                files.push(FileReport::damaged(path, import.tally.rows - before, &error));
+            }
             Err(ImportError::Sink(failure)) => {
                 failed = Err(failure);
                 break;

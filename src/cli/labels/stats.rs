@@ -138,6 +138,9 @@ fn proposal(args: &StatsArgs, annotator: &Annotator) -> Option<Proposal> {
     let config =
         args.config.as_ref().map_or_else(|| "FILE".to_owned(), |path| quoted(&path.display().to_string()));
     command.push_str(&format!(" --config {config}"));
+    for set in &args.sets {
+        command.push_str(&format!(" --set {}", quoted(set)));
+    }
     if let Some(tenant) = &args.tenant {
         command.push_str(&format!(" --tenant {}", quoted(tenant)));
     }

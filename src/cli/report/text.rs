@@ -77,14 +77,7 @@ fn print_policy(policy: &PolicyReport, min_labels: u64) {
     }
     outln!();
     print_figures(&policy.figures);
-    if let (Some(target), Some(recall)) = (policy.recall_target, policy.figures.recall) {
-        let verdict = if recall.high < target {
-            "missed"
-        } else if recall.low >= target {
-            "reached"
-        } else {
-            "open: the interval contains it"
-        };
+    if let Some((target, verdict)) = policy.recall_verdict() {
         outln!("recall target {}: {verdict}", percent(target));
     }
     print_curve(policy);

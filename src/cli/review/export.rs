@@ -17,7 +17,7 @@ use crate::cli::{ConfigArgs, Failure, run};
 use crate::codec::{Received, Schemas};
 use crate::core::event::Millis;
 use crate::core::review::ReviewRequest;
-use crate::labels::open::{Answered, Open};
+use crate::labels::open::{Answered, Open, RequestState};
 use crate::labels::tasks::{Form, task};
 use crate::ops::Exit;
 use crate::ops::stdout::{Stdout, errln};
@@ -81,6 +81,8 @@ impl From<FormArg> for Form {
 struct Counts {
     written: u64,
     answered: u64,
+    /// The requests about erased subjects.
+    erased: u64,
     /// Labels of these would come too late.
     expired: u64,
     /// Their texts were deleted.
@@ -127,9 +129,16 @@ impl Export<'_> {
             self.counts.expired += 1;
             return Ok(());
         }
-        if !self.open.take(&request.id) {
-            self.counts.answered += 1;
-            return Ok(());
+        match self.open.take(&request) {
+            RequestState::Open => {}
+            RequestState::Done => {
+                self.counts.answered += 1;
+                return Ok(());
+            }
+            RequestState::Erased => {
+                self.counts.erased += 1;
+                return Ok(());
+            }
         }
         let taken = self.counts.written + self.waiting.len() as u64;
         if args.limit.is_some_and(|limit| taken >= limit) {
@@ -237,6 +246,7 @@ fn report(counts: &Counts) {
     errln!("{} open review requests written, {} answered already", counts.written, counts.answered);
     for (count, what) in [
         (counts.beyond_limit, "more are open: raise --limit"),
+        (counts.erased, "are left out: their subjects were erased"),
         (counts.expired, "are older than learn.horizon_days, so that a label would come too late"),
         (counts.without_text, "are left out: their events were deleted or cannot be read any more"),
         (counts.unreadable, "records of the topic are not review requests of this version"),

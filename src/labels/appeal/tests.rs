@@ -74,6 +74,8 @@ fn an_upheld_appeal_moves_the_target_in_any_order() {
     assert_eq!(decision.len(), 2, "{decision:?}");
     assert_eq!((decision[0].source, decision[0].corrects.as_deref()), (Source::Review, Some("e/bob")));
     assert_eq!(decision[1].retracts.as_deref(), Some("e/ann"));
+    assert!(decision[0].decides_appeal() && !before.iter().any(Label::decides_appeal));
+    assert!(!review("decision", 10, Finding::Safe).decides_appeal(), "an annotator may have that name");
     let all = [&before[..], &decision].concat();
     for order in permutations(&all) {
         assert_eq!(target_of(&order, &mapping), Some(0.0));

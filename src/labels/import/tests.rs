@@ -205,9 +205,10 @@ fn the_flat_exports_of_label_studio_give_the_same_labels_as_the_full_one() {
         "id":1,"verdict":"safe","categories":{"choices":["a","b"]},"annotator":8,"annotation_id":12,
         "created_at":"2026-03-01T09:00:00Z","updated_at":"2026-03-01T09:30:00.5Z","lead_time":3.1},
        {"event_id":"e2","id":2,"annotator":8,"annotation_id":13},
-       {"event_id":"e3","id":3,"verdict":"safe","skipped":true,"annotator":8,"annotation_id":14}]"#;
+       {"event_id":"e3","id":3,"verdict":"safe","skipped":true,"annotator":8,"annotation_id":14},
+       {"event_id":"e4","id":4,"verdict":"not a verdict","was_cancelled":true,"annotator":8,"annotation_id":15}]"#;
     let (kept, tally) = import(min);
-    assert_eq!((kept.labels.as_slice(), tally.left_out, tally.refused), (&[full.clone()][..], 2, 0));
+    assert_eq!((kept.labels.as_slice(), tally.left_out, tally.refused), (&[full.clone()][..], 3, 0));
     let csv = "annotation_id,annotator,event_id,tenant,inclusion_probability,decision,verdict,categories,updated_at\n\
         12,8,e1,t2,0.1,\"{\"\"partition\"\": 0, \"\"offset\"\": 5}\",safe,\"{\"\"choices\"\":[\"\"a\"\",\"\"b\"\"]}\",2026-03-01T09:30:00.5Z\n";
     assert_eq!(import(csv).0.labels, [full]);

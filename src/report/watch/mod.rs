@@ -1,4 +1,4 @@
-//! The watch: follows decisions and the ledger, and keeps the headlines, their gauges and the alarms.
+//! The watch: follows decisions and the ledger, and keeps the gauges of the headlines and the alarms.
 //!
 //! It runs in the learning role on a thread of its own and cannot stop it: an error, or a panic, is logged and counted, and
 //! the watch begins again after a pause. Until then its gauges keep the last values, and `aegis_report_current` is 0.
@@ -15,7 +15,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 
 use self::window::{DAY, PolicyAlarm, Window};
-use super::headline::Headlines;
+use super::figures::{Counts, Figures};
+use super::headline::Headline;
 use super::positions::beginning;
 use crate::codec::{self, Received, Schemas};
 use crate::config::{Config, Live};
@@ -24,8 +25,8 @@ use crate::kafka::{Connection, Followed, Follower, From, SourceError};
 use crate::ops::{Shutdown, lower_priority, metrics};
 use crate::registry::{Registry, RegistryError};
 
-/// The time that the brokers have to answer a request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time that the brokers have to answer a request. A stop of the process waits for the answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after an error.
 const RETRY_PAUSE: Duration = Duration::from_secs(30);
 /// The pause while both topics have nothing new.
@@ -66,8 +67,6 @@ pub struct Watch {
     pub connection: Connection,
     /// The request to stop.
     pub shutdown: Shutdown,
-    /// The headlines, which the watch replaces.
-    pub headlines: Headlines,
 }
 
 /// The topics that are followed, and what was read of them.
@@ -150,17 +149,20 @@ impl Watch {
         })
     }
 
-    /// Computes the headlines and sets the gauges.
-    fn update(&self, window: &mut Window) {
-        let now = now();
+    /// Computes the headlines and sets the gauges. Returns the headlines.
+    fn update(&self, window: &mut Window) -> Vec<Headline> {
+        let (now, policies) = (now(), self.policies.now());
         for policy in window.advance(now) {
             tracing::warn!(policy, "the report covers fewer days: the policy has too many review requests");
         }
-        let (headlines, alarms) = window.headlines(&self.policies.now(), now);
+        for policy in window.remove_policies(&policies) {
+            metrics_of(&empty(policy));
+        }
+        let (headlines, alarms) = window.headlines(&policies, now);
         alarms.iter().for_each(|alarm| report_alarm(alarm, now));
         headlines.iter().for_each(metrics_of);
-        self.headlines.set(headlines);
         metrics::REPORT_CURRENT.with([]).set(1.0);
+        headlines
     }
 }
 
@@ -254,8 +256,20 @@ fn report_alarm(alarm: &PolicyAlarm, now: Millis) {
     );
 }
 
+/// The headline of a policy without decisions: no figure is a number, and there is no target to miss.
+fn empty(policy: String) -> Headline {
+    Headline {
+        policy,
+        counts: Counts::default(),
+        response_rate: None,
+        recall_target: None,
+        figures: Figures::default(),
+        alarms: Vec::new(),
+    }
+}
+
 /// Sets the gauges of a headline.
-fn metrics_of(headline: &super::Headline) {
+fn metrics_of(headline: &Headline) {
     let policy = headline.policy.as_str();
     let figures = &headline.figures;
     for (name, figure) in [

@@ -7,7 +7,7 @@ use super::*;
 use crate::codec::{Encoding, encode_decision, encode_record};
 use crate::core::decision::Decision;
 use crate::core::label::{Finding, Label};
-use crate::core::ledger::{LabelRecord, LabelStatus, Record};
+use crate::core::ledger::{Edit, EditAction, LabelRecord, LabelStatus, Record};
 use crate::core::policy::Policy;
 use crate::kafka::embedded::Embedded;
 use crate::kafka::{Delivery, Outbox, Produced};
@@ -54,6 +54,26 @@ fn a_label_counts_whether_it_comes_before_or_after_its_decision_and_days_leave_t
 }
 
 #[test]
+fn an_erased_request_stays_a_decision_without_an_answer_and_far_days_are_ignored() {
+    let policy = policy(1.0);
+    let all = policies(policy.clone());
+    let mut window = Window::new(7, NOW);
+    for number in 0..10 {
+        let decision = decision(&policy, number, 0.9, NOW);
+        drop(window.add_decision(&decision));
+        window.add_record(&answer(&decision, true, NOW));
+    }
+    let action = EditAction::Erase { tenant: String::new(), subject: "user 3".into() };
+    window.add_record(&Record::Edit(Edit { id: "e".into(), action }));
+    drop(window.add_decision(&decision(&policy, 11, 0.9, NOW + 2 * DAY)));
+    let counts = window.headlines(&all, NOW).0[0].counts;
+    assert_eq!((counts.decisions, counts.requests, counts.answered), (10, 10, 9));
+    assert_eq!(window.remove_policies(&all), Vec::<String>::new());
+    let other = policies(Policy { name: "other".into(), ..policy.clone() });
+    assert_eq!(window.remove_policies(&other), [policy.name]);
+}
+
+#[test]
 fn a_changed_block_rate_and_an_expert_that_fails_raise_alarms() {
     let policy = policy(1.0);
     let all = policies(policy.clone());
@@ -95,7 +115,8 @@ fn an_expert_whose_errors_grow_raises_an_alarm() {
         drop(window.add_decision(&decision));
         window.add_record(&answer(&decision, number < 1_500, NOW));
     }
-    let (headlines, alarms) = window.headlines(&all, NOW);
+    let (headlines, alarms) = window.headlines(&all, NOW + DAY / 2);
+    assert!(alarms.iter().all(|alarm| alarm.time == NOW), "an alarm has the time of its label: {alarms:?}");
     let watched: Vec<_> = alarms.iter().map(|alarm| alarm.raised.watched.clone()).collect();
     assert!(watched.contains(&Watched::ExpertError("a".into())), "{watched:?}");
     assert!(headlines[0].alarms.contains(&"expert_error a".to_owned()));
@@ -120,7 +141,6 @@ fn watch(broker: &Embedded, shutdown: Shutdown) -> Arc<Watch> {
         policies: Live::from(Arc::new(policies(policy(1.0)))),
         connection: Connection::new(broker.bootstrap()),
         shutdown,
-        headlines: Headlines::default(),
     })
 }
 
@@ -136,16 +156,15 @@ fn produced(topic: &str, payload: Vec<u8>) -> Produced {
 }
 
 /// Reads the topics until the headline of the only policy has this number of answers.
-fn read_until(watch: &Watch, following: &mut Following<'_>, answered: u64) {
+fn read_until(watch: &Watch, following: &mut Following<'_>, answered: u64) -> Headline {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
         following.read(watch).unwrap();
-        watch.update(&mut following.window);
-        let now = watch.headlines.now();
-        if now.first().is_some_and(|headline| headline.counts.answered == answered) {
-            return;
+        let mut headlines = watch.update(&mut following.window);
+        if headlines.first().is_some_and(|headline| headline.counts.answered == answered) {
+            return headlines.remove(0);
         }
-        assert!(Instant::now() < until, "{now:?}");
+        assert!(Instant::now() < until, "{headlines:?}");
     }
 }
 
@@ -170,8 +189,7 @@ fn the_watch_follows_the_topics() {
     };
     records.extend(made[..5].iter().map(label));
     outbox.commit(&records, None).unwrap();
-    read_until(&watch, &mut following, 5);
-    let headline = watch.headlines.now().remove(0);
+    let headline = read_until(&watch, &mut following, 5);
     assert_eq!((headline.counts.decisions, headline.counts.requests), (20, 20));
     assert_eq!(headline.figures.recall.unwrap().value, 1.0);
     // Later labels are found without reading anything again.

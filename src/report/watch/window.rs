@@ -9,8 +9,8 @@ use crate::core::estimate::{Accumulator, Observed, Review, Thresholds};
 use crate::core::event::Millis;
 use crate::core::ledger::Record;
 use crate::core::policy::Policy;
-use crate::report::collect::targets;
-use crate::report::estimates::{in_force, is_requested, observed, review};
+use crate::report::collect::answers;
+use crate::report::estimates::{in_force, is_requested, observed_in_force, review};
 use crate::report::headline::Headline;
 use crate::report::keys::{Keys, RoundKey};
 use crate::report::labels::Labels;
@@ -59,7 +59,7 @@ pub(super) struct Window {
     policies: BTreeMap<String, PolicyWindow>,
 }
 
-/// An alarm of a policy, and the time of the decision that raised it.
+/// An alarm of a policy, and the time of the decision, or of the newest label, that raised it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct PolicyAlarm {
     pub(super) policy: String,
@@ -137,7 +137,8 @@ impl Window {
     pub(super) fn add_decision(&mut self, decision: &Decision) -> Vec<PolicyAlarm> {
         let (name, time) = (&decision.id.policy, decision.round_time);
         let day = time.div_euclid(DAY);
-        if time < self.start() {
+        // A sender's clock may be wrong. A day in the future would stay in the window until it has passed.
+        if time < self.start() || day > self.today + 1 {
             return Vec::new();
         }
         if !self.policies.contains_key(name) {
@@ -154,11 +155,11 @@ impl Window {
                 day.requests.push(Request {
                     key: self.keys.of(&decision.id),
                     subject: subject_key(decision, &self.keys),
-                    observed: observed(decision, Review::Unanswered),
+                    observed: observed_in_force(decision, Review::Unanswered),
                     audited: policy.alarms.audited(decision),
                 });
             } else {
-                day.unrequested.observe(&observed(decision, Review::NotRequested));
+                day.unrequested.observe(&observed_in_force(decision, Review::NotRequested));
             }
         }
         let alarm = |raised: Raised| {
@@ -168,6 +169,14 @@ impl Window {
         raised.into_iter().map(alarm).collect()
     }
 
+    /// Forgets the policies that the policies file no longer has. Returns their names.
+    pub(super) fn remove_policies(&mut self, policies: &Policies) -> Vec<String> {
+        let gone = |name: &&String| policies.get(name).is_none();
+        let removed: Vec<String> = self.policies.keys().filter(gone).cloned().collect();
+        self.policies.retain(|name, _| !removed.contains(name));
+        removed
+    }
+
     /// The headlines of all policies of the policies file, and the alarms that labels have raised since the last call.
     pub(super) fn headlines(
         &mut self,
@@ -175,17 +184,13 @@ impl Window {
         now: Millis,
     ) -> (Vec<Headline>, Vec<PolicyAlarm>) {
         let (mut headlines, mut alarms) = (Vec::new(), Vec::new());
-        self.policies.retain(|name, _| policies.get(name).is_some());
         for (name, window) in &mut self.policies {
             let Some(policy) = policies.get(name) else { continue };
             let (headline, raised) = headline(window, policy, (&self.labels, &self.keys), now);
             headlines
                 .push(Headline { recall_target: policies.recall_targets.get(name).copied(), ..headline });
-            alarms.extend(raised.into_iter().map(|raised| PolicyAlarm {
-                policy: name.clone(),
-                raised,
-                time: now,
-            }));
+            let alarm = |(raised, time)| PolicyAlarm { policy: name.clone(), raised, time };
+            alarms.extend(raised.into_iter().map(alarm));
         }
         (headlines, alarms)
     }
@@ -197,14 +202,14 @@ fn shown(raised: &Raised) -> String {
     if expert.is_empty() { word.to_owned() } else { format!("{word} {expert}") }
 }
 
-/// The headline of one policy.
+/// The headline of one policy, and the alarms that labels raise, each with the time of the label.
 fn headline(
     window: &mut PolicyWindow,
     policy: &Policy,
     (labels, keys): (&Labels, &Keys),
     now: Millis,
-) -> (Headline, Vec<Raised>) {
-    let targets = targets(labels, &policy.name, policy, keys);
+) -> (Headline, Vec<(Raised, Millis)>) {
+    let answers = answers(labels, &policy.name, policy, keys);
     let mut all = Accumulator::new(&window.thresholds);
     let mut raised = Vec::new();
     for day in window.days.values_mut() {
@@ -212,19 +217,25 @@ fn headline(
         for request in &mut day.requests {
             let erased = |(tenant, subject)| labels.erases(tenant, subject, keys);
             if request.subject.is_some_and(erased) {
+                // The decision stays in the sums, as those without a request do. Its answer leaves them.
+                request.audited = None;
+                all.observe(&request.observed);
                 continue;
             }
-            let target = targets.get(&request.key).copied();
+            let answer = answers.get(&request.key);
+            let target = answer.map(|answer| answer.target);
             all.observe(&Observed { review: review(target), ..request.observed });
-            if let Some(target) = target
+            if let Some(answer) = answer
                 && let Some(audited) = request.audited.take()
             {
-                raised.extend(window.alarms.answered(&audited, target, policy));
+                let alarms = window.alarms.answered(&audited, answer.target, policy);
+                raised.extend(alarms.into_iter().map(|raised| (raised, answer.received)));
             }
         }
     }
-    for raised in &raised {
-        window.raised.insert(shown(raised), now);
+    for (raised, time) in &raised {
+        let newest = window.raised.entry(shown(raised)).or_insert(*time);
+        *newest = (*newest).max(*time);
     }
     window.raised.retain(|_, time| now.saturating_sub(*time) < DAY);
     let (counts, figures) = in_force(&all);

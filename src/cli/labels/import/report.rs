@@ -29,13 +29,14 @@ pub(super) struct FileReport {
 }
 
 impl FileReport {
-    pub(super) fn damaged(path: &Path, error: &RowsError) -> Self {
+    /// A file that could be read only up to `rows`.
+    pub(super) fn damaged(path: &Path, rows: u64, error: &RowsError) -> Self {
         let exit = match error {
             RowsError::Io { .. } => Exit::Unavailable,
             RowsError::Damaged { .. } | RowsError::UnknownFormat { .. } => Exit::Data,
         };
         let (file, error) = (path.display().to_string(), Some(error.to_string()));
-        Self { file, layout: None, rows: 0, error, exit: Some(exit) }
+        Self { file, layout: None, rows, error, exit: Some(exit) }
     }
 }
 

@@ -55,7 +55,8 @@ pub struct LabelFields {
     pub time_zone: Zone,
     /// Pointer to the source of the label, which defaults to `review`.
     pub source: Pointer,
-    /// Your names of sources: `flagged_by_user = "report"`. `review`, `report`, `appeal` and `gold` need no entry.
+    /// Your names of sources: `flagged_by_user = "report"`. `review`, `report`, `appeal`, `gold` and
+    /// `calibration` need no entry.
     pub sources: BTreeMap<String, Source>,
     /// Pointer to the probability with which the event was chosen for labelling, above 0 and at most 1.
     pub inclusion_probability: Pointer,

@@ -69,6 +69,7 @@ fn chosen<'a>(
     let pinned = || match (pins.len(), pins.values().next()) {
         (1, Some(PinChange { pinned: Some((_, version)), .. })) => Ok(version),
         (0, _) => Err(wrong(anyhow!("no predictor is pinned"))),
+        (1, _) => Err(wrong(anyhow!("the pin cannot be read: `aegis weights history` says why"))),
         _ => Err(wrong(anyhow!("several policies have a pin: choose one with --policy"))),
     };
     let named = |name: &str| {

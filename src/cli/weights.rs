@@ -109,7 +109,7 @@ impl Topic {
             errln!("aegis: {broken} records of {} are not of this version", config.topics.weights);
         }
         if let (true, Some(policy)) = (all.is_empty(), &common.policy) {
-            let nothing = anyhow!("{} holds nothing for policy {policy}", config.topics.weights);
+            let nothing = anyhow!("{} holds nothing for policy {}", config.topics.weights, printable(policy));
             return Err(Failure { exit: Exit::Data, error: nothing });
         }
         Ok(Self { entries: all, pins })

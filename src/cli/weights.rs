@@ -109,7 +109,7 @@ impl Topic {
             errln!("aegis: {broken} records of {} are not of this version", config.topics.weights);
         }
         if let (true, Some(policy)) = (all.is_empty(), &common.policy) {
-            let nothing = anyhow!("{} holds nothing for policy {policy}", config.topics.weights);
+            let nothing = anyhow!("{} holds nothing for policy {}", config.topics.weights, printable(policy));
             return Err(Failure { exit: Exit::Data, error: nothing });
         }
         Ok(Self { entries: all, pins })
@@ -211,6 +211,19 @@ pub fn pin_line(change: &PinChange) -> String {
             let (hash, since) = (version.hash(), format_millis(pin.time));
             format!("pinned to {} ({rounds} rounds) by {by} since {since}: {reason}", short(&hash))
         }
+        None => change_text(change),
+    }
+}
+
+/// Describes a change of a pin without its predictor.
+fn change_text(change: &PinChange) -> String {
+    let (by, reason) = (printable(&change.by), printable(&change.reason));
+    match &change.unreadable {
+        Some(why) => format!(
+            "a pin that cannot be read: {why}; scorers wait: pin again with `aegis weights pin`, or end it with \
+             `aegis weights unpin`"
+        ),
+        None if change.pinned.is_some() => format!("pinned by {by}: {reason}"),
         None => format!("unpinned by {by}: {reason}"),
     }
 }
@@ -221,16 +234,21 @@ fn pin_json(change: &PinChange) -> Value {
         "time": change.time.map(format_millis),
         "by": change.by,
         "reason": change.reason,
+        "unreadable": change.unreadable,
         "pinned_at": change.pinned.as_ref().map(|(pin, _)| format_millis(pin.time)),
         "predictor": change.pinned.as_ref().map(|(_, version)| version.json()),
     })
 }
 
 /// Returns the word for the use of a predictor.
-fn status(version: &Version, topic: &Topic, policies: &Policies) -> &'static str {
+fn status(
+    version: &Version,
+    topic: &Topic,
+    newest: &BTreeMap<&str, &Version>,
+    policies: &Policies,
+) -> &'static str {
     let manual = policies.get(&version.policy).is_some_and(|policy| policy.release == Release::Manual);
-    let newest =
-        topic.newest().get(version.policy.as_str()).is_some_and(|newest| newest.offset == version.offset);
+    let newest = newest.get(version.policy.as_str()).is_some_and(|newest| newest.offset == version.offset);
     match (topic.is_pinned(version), newest, topic.pins.contains_key(&version.policy) || manual) {
         (true, ..) if manual => "released",
         (true, ..) => "pinned",
@@ -241,18 +259,19 @@ fn status(version: &Version, topic: &Topic, policies: &Policies) -> &'static str
 }
 
 fn history(topic: &Topic, policies: &Policies, output: Output) -> Result<(), Failure> {
+    let newest = topic.newest();
     if output == Output::Json {
         let entry = |entry: &Entry| match entry {
             Entry::Version(version) => {
                 let mut value = version.json();
                 value["kind"] = "predictor".into();
-                value["status"] = status(version, topic, policies).into();
+                value["status"] = status(version, topic, &newest, policies).into();
                 value
             }
             Entry::Pin(change) => {
                 let mut value = pin_json(change);
                 value["policy"] = change.policy.as_str().into();
-                value["kind"] = if change.pinned.is_some() { "pin" } else { "unpin" }.into();
+                value["kind"] = change.kind().into();
                 value
             }
         };
@@ -271,12 +290,11 @@ fn history(topic: &Topic, policies: &Policies, output: Output) -> Result<(), Fai
     for entry in &topic.entries {
         let (offset, time, policy, version, status) = match entry {
             Entry::Version(version) => {
-                let status = status(version, topic, policies).to_owned();
+                let status = status(version, topic, &newest, policies).to_owned();
                 (version.offset, version.time, &version.policy, Some(version), status)
             }
             Entry::Pin(change) => {
-                let verb = if change.pinned.is_some() { "pinned" } else { "unpinned" };
-                let status = format!("{verb} by {}: {}", printable(&change.by), printable(&change.reason));
+                let status = change_text(change);
                 let version = change.pinned.as_ref().map(|(_, version)| version);
                 (change.offset, change.time, &change.policy, version, status)
             }

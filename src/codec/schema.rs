@@ -23,6 +23,8 @@ use super::writer_schema::fit;
 use super::{
     Encoding, MAX_DECISION, MAX_EVENT, MAX_LABEL, MAX_PREDICTOR, MAX_RECORD, MAX_REVIEW, datum_writer, json,
 };
+use crate::core::event::MAX_ID;
+use crate::core::predictor::MAX_PIN_REASON;
 use crate::crash;
 
 /// The schema files, by the names of their records.
@@ -87,8 +89,8 @@ pub(super) fn kinds() -> &'static RecordKinds {
             record: kind(record, MAX_RECORD),
             predictor: kind(predictor, MAX_PREDICTOR),
             review: kind(review, MAX_REVIEW),
-            // It holds a predictor, and is bounded by the same allocation.
-            pin: kind(pin, MAX_PREDICTOR),
+            // It holds a predictor, whose bytes are bounded by the allocation, and a reason, two ids and a few numbers.
+            pin: kind(pin, MAX_PREDICTOR + MAX_PIN_REASON + 2 * MAX_ID + 128),
         }
     });
     &KINDS

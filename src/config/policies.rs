@@ -151,8 +151,9 @@ struct Written {
     /// A note that reviewers of this policy see beside every conversation. It changes no decision, and can be changed
     /// without another version.
     reviewer_note: String,
-    /// The greatest share of the labels that one annotator may hold, above 0 and up to 1. The labels above it do not teach.
-    /// With 1, no annotator is capped. Gold labels are not counted.
+    /// The cap s on the labels of one annotator that teach, above 0 and up to 1: at most 10 plus s/(1-s) times the labels of
+    /// all others, whether these teach or not. Two names that label much lift each other's limit. With 1, no annotator is
+    /// capped. Gold labels always teach.
     max_annotator_share: f64,
     /// Rules for single categories, by slug. The strictest rule that applies determines the action.
     categories: BTreeMap<String, Rule>,

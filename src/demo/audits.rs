@@ -1,6 +1,6 @@
 //! The estimates from the audits of the demo, beside the truth, which the demo knows from its sets.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
@@ -36,7 +36,8 @@ struct Figure {
 pub fn estimate(outcomes: &Outcomes, targets: &HashMap<String, f64>, truth: &HashMap<String, f64>) -> Audits {
     let thresholds = Thresholds::new(&[]);
     let (mut sampled, mut known) = (Accumulator::new(&thresholds), Accumulator::new(&thresholds));
-    for (event, opinion) in truth {
+    // In the order of the ids, so that the sums are the same in every run.
+    for (event, opinion) in truth.iter().collect::<BTreeMap<_, _>>() {
         let Some(played) = outcomes.played.get(event) else { continue };
         let review = match (played.audited, targets.get(event)) {
             (false, _) => Review::NotRequested,

@@ -132,10 +132,12 @@ pub fn plan(texts: &Texts, count: usize, seed: u64, start: Millis, audits: &Audi
         };
         let event = event(number, turns, time, strange.is_some());
         plan.opinion(&event.id, &opinions);
+        // The draws are independent: an event is reviewed if either comes up.
+        let inclusion = REVIEWED + (1.0 - REVIEWED) * audits.rate;
         let answers = if rng.f64() < REVIEWED {
-            labels(&mut rng, &event.id, &opinions, time, REVIEWED)
+            labels(&mut rng, &event.id, &opinions, time, inclusion)
         } else if audits.draws(&event.id) {
-            labels(&mut audit_rng, &event.id, &opinions, time, audits.rate)
+            labels(&mut audit_rng, &event.id, &opinions, time, inclusion)
         } else {
             Vec::new()
         };

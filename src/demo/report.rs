@@ -188,6 +188,9 @@ fn summarize(
 fn last_predictor(run: &Run<'_>) -> Result<Published, DemoError> {
     let mut newest = None;
     for record in read_back(run.connection, &run.topics.weights, false)? {
+        if codec::pin_policy(record.key.as_deref().unwrap_or_default()).is_some() {
+            continue;
+        }
         let Some(payload) = record.payload else { continue };
         let published = codec::decode_published(&payload)?;
         if published.policy == POLICY {

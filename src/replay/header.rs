@@ -81,7 +81,13 @@ fn policy(name: &str, given: &Value) -> Result<HeaderPolicy, String> {
             |name: &Value| Source::ALL.into_iter().find(|source| name.as_str() == Some(source.word()));
         let sources =
             teaches.as_array().and_then(|list| list.iter().map(source).collect::<Option<BTreeSet<_>>>());
-        settings.mapping.teaches = sources.ok_or("teaches: not a list of sources")?;
+        let sources = sources.ok_or("teaches: not a list of sources")?;
+        if sources.contains(&Source::Calibration) {
+            return Err(
+                "teaches: labels of the source calibration measure a reviewer, and never teach".to_owned()
+            );
+        }
+        settings.mapping.teaches = sources;
     }
     if let Some(share) = given.get("max_annotator_share") {
         let share = share.as_f64().filter(|share| *share > 0.0 && *share <= 1.0);

@@ -31,8 +31,7 @@ pub fn read_ledger(
         parser.defaults = defaults;
     }
     let mut loader = Loader::default();
-    // Lines of a savepoint have positions of their own, which other lines may have too.
-    loader.resuming = true;
+    loader.ledger_only = true;
     let (full_in, full_out) = bounded::<Batch>(4);
     let (empty_in, empty_out) = bounded::<Batch>(8);
     let (mut malformed, mut inserted) = (0, 0);

@@ -64,6 +64,8 @@ pub(super) struct Loader {
     pub(super) folds_last: bool,
     /// If `true`, a savepoint is being read, whose lines contain their positions.
     pub(super) resuming: bool,
+    /// If `true`, only the ledger is wanted, and lines with and without times may be mixed, as in a savepoint.
+    pub(super) ledger_only: bool,
     pub(super) savepoint: Option<Savepoint>,
     pub(super) unread: Vec<UnreadRound>,
     /// The experts of each panel by the reading thread's numbers.
@@ -100,7 +102,7 @@ impl Loader {
             Item::Round { id, votes, label } => self.round(*id, votes, label.as_ref(), batch),
             Item::Records(records) => records.iter().try_for_each(|record| self.record(record)),
             Item::Header(policies) => self.header(policies),
-            Item::Savepoint(savepoint) if self.resuming => {
+            Item::Savepoint(savepoint) if self.resuming || self.ledger_only => {
                 self.timed = savepoint.timed;
                 self.position = savepoint.position;
                 self.savepoint = Some(savepoint.clone());
@@ -214,7 +216,7 @@ impl Loader {
     fn votes(&mut self, policy: usize, row: Row, votes: &Votes, batch: &Batch) -> Result<(), Refused> {
         let position = self.position;
         let timed = votes.time.is_some();
-        if !self.resuming {
+        if !self.resuming && !self.ledger_only {
             if *self.timed.get_or_insert(timed) != timed {
                 let reason =
                     "event_time stands on some lines with votes and not on others: give it on all or on none";

@@ -245,7 +245,8 @@ impl Selection<'_> {
                 }
             }
         }
-        for Reverse((_, at)) in due.into_sorted_vec() {
+        // Sorted by the reversed key, the last to come is the first.
+        for Reverse((_, at)) in due.into_sorted_vec().into_iter().rev() {
             add(shown, &waiting[at], &mut changes)?;
         }
         // Labels of rounds that do not count teach nothing, and stay.

@@ -205,7 +205,7 @@ impl ScorePipeline<'_> {
     fn share_budgets(&mut self) {
         let (assigned, partitions) = self.reader.partitions();
         if let Some(budgets) = self.decider.budgets() {
-            budgets.set_share(assigned, partitions);
+            budgets.set_share(assigned, partitions, Instant::now());
         }
     }
 

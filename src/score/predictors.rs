@@ -18,7 +18,7 @@ use crate::core::predictor::{Predictor, PredictorError, Published};
 use crate::kafka::{Consumed, Followed, Follower};
 use crate::ops::{Health, metrics};
 pub use policy::PanelIdentity;
-use policy::{Change, PolicyPredictor, RecordRef, Rejection};
+use policy::{PolicyPredictor, RecordRef, Rejection};
 
 /// The addition to errors of records that another version wrote.
 const ONE_VERSION: &str = "run one version of score, learn and `aegis weights`";
@@ -144,15 +144,14 @@ impl Predictors {
         };
         let Some(payload) = payload else {
             tracing::info!(policy, offset = at.offset, "the predictor is not pinned any more");
-            let change = current.on_unpinned();
-            return self.apply(policy, change);
+            current.on_unpinned();
+            return;
         };
         let pinned = read_pin(policy, payload);
         match current.on_pin(at, pinned) {
-            Ok(change) => {
+            Ok(()) => {
                 let rounds = current.get_mut().reference().rounds;
                 tracing::info!(policy, offset = at.offset, rounds, "a predictor is pinned");
-                self.apply(policy, change);
             }
             Err(Rejection { reason, message }) => {
                 metrics::PREDICTOR_REJECTED.with([policy, reason]).increment(1);
@@ -160,15 +159,6 @@ impl Predictors {
                 let (offset, error) = (at.offset, &message);
                 tracing::error!(policy, reason, offset, in_use, error, "a pinned predictor cannot be used");
             }
-        }
-    }
-
-    /// Applies a change of the newest predictor that waited while a pinned one could not be used.
-    fn apply(&mut self, policy: &str, change: Option<Change>) {
-        match change {
-            Some(Some((at, published))) => self.on_published(at, *published),
-            Some(None) => self.on_withdrawn(policy),
-            None => {}
         }
     }
 
@@ -192,23 +182,24 @@ impl Predictors {
             }
             let prior = PolicyPredictor::new(policy, &self.panel.experts)?;
             self.by_policy.insert(policy.name.clone(), prior);
+            // The pin is first: if it cannot be used, the published predictor must not come into use.
+            if let Some((at, payload)) = self.unknown_pins.remove(&policy.name) {
+                self.on_pin(&policy.name, at, Some(&payload));
+            }
             match self.unknown_policies.remove(&policy.name) {
                 Some((at, Ok(published))) => self.on_published(at, published),
                 Some((at, Err(rejection))) => self.reject(&policy.name, at, rejection),
                 None => {}
-            }
-            if let Some((at, payload)) = self.unknown_pins.remove(&policy.name) {
-                self.on_pin(&policy.name, at, Some(&payload));
             }
         }
         Ok(())
     }
 
     /// Returns `true` if everything that was published before the start has been taken, and each pinned predictor can be
-    /// used: a scorer does not begin with another one than that.
+    /// used and fits the panel: a scorer does not begin with another one than that.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.follower.at_end() && !self.by_policy.values().any(PolicyPredictor::is_pin_rejected)
+        self.follower.at_end() && self.by_policy.values().all(|current| current.is_pin_usable(&self.panel))
     }
 
     /// Returns the predictor in use of the policy of an accepted event.
@@ -358,6 +349,18 @@ mod tests {
         site.give(codec::pin_key("third"), None);
         site.predictors.on_reload(&of(&[one, other, third]), panel()).unwrap();
         assert_eq!(site.in_use("third"), (8, false));
+    }
+
+    #[test]
+    fn a_new_policy_whose_pin_cannot_be_used_begins_with_its_prior() {
+        let one = policy("one", Release::Automatic);
+        let mut site = Site::new(&[]);
+        site.give("one", Some(encoded(&published(&one, 8))));
+        site.give(codec::pin_key("one"), Some(b"garbage".to_vec()));
+        site.predictors.on_reload(&of(std::slice::from_ref(&one)), panel()).unwrap();
+        assert_eq!(site.in_use("one"), (0, false));
+        site.give(codec::pin_key("one"), None);
+        assert_eq!(site.in_use("one"), (8, false));
     }
 
     #[test]

@@ -26,6 +26,9 @@ use crate::ops::metrics;
 /// The part of an hour whose requests are the allowance, and the part of the budget that certain requests leave.
 const PART: f64 = 0.1;
 
+/// The least factor, so that no probability becomes 0.
+const LEAST_FACTOR: f64 = 1e-6;
+
 /// The review budgets of all policies, as far as this process may use them.
 pub struct ReviewBudgets {
     /// The part of the budget that this process may use, in \[0,1\].
@@ -43,17 +46,32 @@ impl ReviewBudgets {
 
     /// Sets the part of each budget that this process uses to its part of the events topic's partitions.
     #[expect(clippy::cast_precision_loss, reason = "a topic has few partitions")]
-    pub fn set_share(&mut self, assigned: usize, partitions: usize) {
-        if assigned > 0 {
-            self.share = assigned as f64 / partitions.max(assigned) as f64;
+    pub fn set_share(&mut self, assigned: usize, partitions: usize, now: Instant) {
+        if assigned == 0 {
+            return;
         }
+        let share = assigned as f64 / partitions.max(assigned) as f64;
+        let (hours, factor) = (self.hours(now), share / self.share);
+        for budget in self.by_policy.values_mut() {
+            // The time until now is paid for at the old rate, and the level is scaled.
+            budget.thinning(budget.hourly, hours);
+            budget.thinning(budget.hourly * factor, hours);
+            budget.on_share(factor);
+        }
+        self.share = share;
+    }
+
+    fn hours(&self, now: Instant) -> f64 {
+        now.saturating_duration_since(self.opened).as_secs_f64() / 3_600.0
     }
 
     /// Returns the factor by which the budget of a policy lowers the probability of the uncertainty draw; 1 without a
     /// budget.
     pub fn thinning(&mut self, policy: &Policy, now: Instant) -> f64 {
         let Some(budget) = policy.review_budget else {
-            self.by_policy.remove(&policy.name);
+            if self.by_policy.remove(&policy.name).is_some() {
+                metrics::REVIEW_THINNING.with([&policy.name]).set(1.0);
+            }
             return 1.0;
         };
         let hourly = f64::from(budget.get()) * self.share;
@@ -61,7 +79,7 @@ impl ReviewBudgets {
         if !self.by_policy.contains_key(&policy.name) {
             self.by_policy.insert(policy.name.clone(), ReviewBudget::new(hourly));
         }
-        let hours = now.saturating_duration_since(self.opened).as_secs_f64() / 3_600.0;
+        let hours = self.hours(now);
         self.by_policy.get_mut(&policy.name).map_or(1.0, |budget| budget.thinning(hourly, hours))
     }
 
@@ -75,7 +93,7 @@ impl ReviewBudgets {
 
     /// Reports the factors of all policies with a budget.
     pub fn report(&mut self, now: Instant) {
-        let hours = now.saturating_duration_since(self.opened).as_secs_f64() / 3_600.0;
+        let hours = self.hours(now);
         for (policy, budget) in &mut self.by_policy {
             metrics::REVIEW_THINNING.with([policy]).set(budget.thinning(budget.hourly, hours));
         }
@@ -113,13 +131,22 @@ impl ReviewBudget {
     fn thinning(&mut self, hourly: f64, hours: f64) -> f64 {
         let elapsed = (hours - self.at).max(0.0);
         self.at = self.at.max(hours);
-        self.hourly = hourly;
         self.others *= (-elapsed).exp();
-        let left = (hourly - self.others).max(PART * hourly);
+        let left = (self.hourly - self.others).max(PART * self.hourly);
         self.level = (self.level - left * elapsed).max(0.0);
+        if hourly != self.hourly {
+            // The level counts allowances: a change of the budget alone does not change the factor.
+            self.level *= allowance(hourly) / allowance(self.hourly);
+            self.hourly = hourly;
+        }
         let allowance = allowance(hourly);
         let above = (self.level - allowance).max(0.0);
-        (-above / allowance).exp()
+        (-above / allowance).exp().max(LEAST_FACTOR)
+    }
+
+    /// Takes a change of the part of the events that this process decides: with them, it has other certain requests.
+    fn on_share(&mut self, factor: f64) {
+        self.others *= factor;
     }
 
     fn on_decision(&mut self, decision: &Decision) {
@@ -269,13 +296,14 @@ mod tests {
         policy.review_budget = NonZeroU32::new(120);
         requests(&mut budgets, &policy, 1);
         assert!((requests(&mut budgets, &policy, 2) / 120.0 - 1.0).abs() < 0.02);
-        budgets.set_share(2, 6);
-        requests(&mut budgets, &policy, 3);
+        budgets.set_share(2, 6, start + Duration::from_secs(3 * 3_600));
+        let first = requests(&mut budgets, &policy, 3);
+        assert!((first / 40.0 - 1.0).abs() < 0.15, "{first} in the hour after the share has fallen");
         assert!((requests(&mut budgets, &policy, 4) / 40.0 - 1.0).abs() < 0.02);
         // A number of partitions that is not known, or that has grown since, gives at most the whole budget.
-        budgets.set_share(3, 0);
+        budgets.set_share(3, 0, start + Duration::from_secs(5 * 3_600));
         assert_eq!(budgets.share, 1.0);
-        budgets.set_share(0, 6);
+        budgets.set_share(0, 6, start + Duration::from_secs(5 * 3_600));
         assert_eq!(budgets.share, 1.0, "a member without partitions decides nothing");
         policy.review_budget = None;
         assert_eq!(requests(&mut budgets, &policy, 5), 3_600.0);

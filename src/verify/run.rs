@@ -13,6 +13,7 @@ use crate::config::{Config, Policies};
 use crate::core::event::Millis;
 use crate::core::hash::hex;
 use crate::core::learners::LearnerSpec;
+use crate::core::predictor::FORMAT;
 use crate::kafka::{Connection, Consumed};
 
 /// The greatest number of folds of the ledger. It is folded again if newer predictors are published meanwhile.
@@ -149,14 +150,31 @@ fn are_same(one: &Predictors, other: &Predictors) -> bool {
     one.0.iter().map(|check| check.at.offset).eq(other.0.iter().map(|check| check.at.offset))
 }
 
-/// Returns the violation of a pin: a record that cannot be read, or a predictor whose state has another hash than it says.
+/// Returns the violation of a pin: a record that cannot be read or is of another policy, a policy that is not known, or a
+/// predictor whose state has another hash than it says.
 fn verify_pin(policies: &Policies, policy: &str, payload: &[u8]) -> Option<(ViolationKind, String)> {
-    let read = codec::decode_pin(payload).and_then(|pin| codec::decode_published(&pin.predictor));
-    let published = match read {
-        Ok(published) => published,
-        Err(error) => return Some((ViolationKind::Unreadable, error.to_string())),
+    let unreadable = |why: String| Some((ViolationKind::Unreadable, why));
+    let read =
+        codec::decode_pin(payload).and_then(|pin| Ok((codec::decode_published(&pin.predictor)?, pin.policy)));
+    let (published, of) = match read {
+        Ok(read) => read,
+        Err(error) => return unreadable(error.to_string()),
     };
-    let seed = policies.get(policy).and_then(|policy| policy.learner.seed.clone());
+    if of != policy || published.policy != policy {
+        return unreadable(format!("the pin of policy {policy} is of another policy than its key"));
+    }
+    if published.format != FORMAT {
+        let format = published.format;
+        return unreadable(format!(
+            "the pinned predictor has the format {format}, and this version reads {FORMAT}"
+        ));
+    }
+    let Some(known) = policies.get(policy) else {
+        let what =
+            format!("a predictor of policy {policy} is pinned, and the policies file has no such policy");
+        return Some((ViolationKind::Policy, what));
+    };
+    let seed = known.learner.seed.clone();
     let carried = hash_of_state(&published, &LearnerSpec { seed, ..published.learner.clone() });
     let (says, has) = (hex(&published.state_hash), hex(&carried));
     (carried != published.state_hash).then(|| {
@@ -170,7 +188,7 @@ fn verify_pin(policies: &Policies, policy: &str, payload: &[u8]) -> Option<(Viol
 mod tests {
     use super::*;
     use crate::codec::Encoding;
-    use crate::core::predictor::Pin;
+    use crate::core::predictor::{Pin, Published};
     use crate::verify::refold::tests::{ledger, published};
 
     #[test]
@@ -178,9 +196,9 @@ mod tests {
         let right = published(&ledger(5));
         let mut wrong = right.clone();
         wrong.state[0] += 0.5;
-        let check = |predictor: Vec<u8>| {
+        let check_of = |policy: &str, predictor: Vec<u8>| {
             let pin = Pin {
-                policy: "default".into(),
+                policy: policy.into(),
                 predictor,
                 offset: 3,
                 published: None,
@@ -189,12 +207,19 @@ mod tests {
                 time: 9,
             };
             let payload = codec::encode_pin(&pin, Encoding::Avro).unwrap();
-            verify_pin(&Policies::default(), "default", &payload).map(|(kind, _)| kind)
+            verify_pin(&Policies::default(), policy, &payload).map(|(kind, _)| kind)
         };
+        let check = |predictor| check_of("default", predictor);
         let written = |published| codec::encode_published(published, Encoding::Avro).unwrap();
         assert_eq!(check(written(&right)), None);
         assert_eq!(check(written(&wrong)), Some(ViolationKind::Hash));
         assert_eq!(check(vec![1, 2, 3]), Some(ViolationKind::Unreadable));
+        let later = Published { format: FORMAT + 1, ..right.clone() };
+        assert_eq!(check(written(&later)), Some(ViolationKind::Unreadable));
+        assert_eq!(check_of("other", written(&right)), Some(ViolationKind::Unreadable));
+        let of_other = Published { policy: "other".into(), ..right.clone() };
+        assert_eq!(check(written(&of_other)), Some(ViolationKind::Unreadable));
+        assert_eq!(check_of("other", written(&of_other)), Some(ViolationKind::Policy));
         let no_pin = verify_pin(&Policies::default(), "default", &written(&right));
         assert_eq!(no_pin.map(|(kind, _)| kind), Some(ViolationKind::Unreadable));
     }

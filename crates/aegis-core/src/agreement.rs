@@ -2,12 +2,7 @@
 //!
 //! A judgement is `true` for unsafe and `false` for safe.
 
-use super::math::{exp, ln_normal};
-
-/// The number of bisections of a bound. Each halves its error, so that the last bit of a number in \[0,1\] is right.
-const BISECTIONS: u32 = 54;
-/// A term of a tail that is smaller than this share of the sum ends the sum.
-const NEGLIGIBLE: f64 = 1e-18;
+use super::math::beta_quantile;
 
 /// The judgements of two people about the same events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -111,35 +106,10 @@ impl Panel {
 pub fn exact_interval(hits: u64, trials: u64, confidence: f64) -> (f64, f64) {
     assert!(hits <= trials, "more hits than trials");
     let tail = (1.0 - confidence) / 2.0;
-    let low = if hits == 0 { 0.0 } else { lower_bound(hits, trials, tail) };
-    let high = if hits == trials { 1.0 } else { 1.0 - lower_bound(trials - hits, trials, tail) };
-    (low, high)
-}
-
-/// Returns the p at which at least `hits` of `trials` have the probability `tail`. `hits` is positive.
-fn lower_bound(hits: u64, trials: u64, tail: f64) -> f64 {
     let (k, n) = (hits as f64, trials as f64);
-    // ln of the binomial coefficient, by its shorter product.
-    let short = hits.min(trials - hits);
-    let choose: f64 = (1..=short).map(|i| ln_normal((n - short as f64 + i as f64) / i as f64)).sum();
-    let (mut low, mut high) = (0.0, k / n);
-    for _ in 0..BISECTIONS {
-        let p = f64::midpoint(low, high);
-        if p <= f64::MIN_POSITIVE {
-            break;
-        }
-        let misses = if hits == trials { 0.0 } else { (n - k) * ln_normal(1.0 - p) };
-        let mut term = exp(choose + k * ln_normal(p) + misses);
-        let (mut sum, mut i) = (term, k);
-        // The terms fall from here on, since p is below hits / trials.
-        while i < n && term > sum * NEGLIGIBLE {
-            term *= (n - i) / (i + 1.0) * (p / (1.0 - p));
-            sum += term;
-            i += 1.0;
-        }
-        if sum < tail { low = p } else { high = p }
-    }
-    low
+    let low = if hits == 0 { 0.0 } else { beta_quantile(tail, k, n - k + 1.0) };
+    let high = if hits == trials { 1.0 } else { 1.0 - beta_quantile(tail, n - k, k + 1.0) };
+    (low, high)
 }
 
 #[cfg(test)]

@@ -174,8 +174,8 @@ pub struct Mapping {
     pub needs_caution: f64,
     /// The sources whose labels teach.
     pub teaches: BTreeSet<Source>,
-    /// The greatest share of the labels that one annotator may hold, in (0,1\]. The labels above it do not teach. 1 for no
-    /// cap.
+    /// The cap s on the labels of one annotator that teach, in (0,1\]: at most 10 plus s/(1-s) times the labels of all
+    /// others, whether these teach or not. 1 for no cap.
     pub max_annotator_share: f64,
 }
 

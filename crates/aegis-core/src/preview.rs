@@ -22,15 +22,28 @@ pub struct Preview {
 /// threshold in force. [`Preview::certain`] tells the two cases apart.
 #[must_use]
 pub fn preview(decision: &Decision, policy: &Policy, in_force: &Policy) -> Preview {
+    let action = action(decision, policy, decision.probability);
     if decision.nothing_to_judge {
-        return Preview { action: policy.nothing_to_judge, certain: true };
+        return Preview { action, certain: true };
     }
-    let votes = || decision.votes.iter().map(|weighed| &weighed.vote);
-    let awake = votes().filter(|vote| vote.awake().is_some()).count();
     let category = rule_categories(policy, &decision.categories);
-    let action = rule(policy, decision.probability, awake, category).action;
-    let skipped = votes().any(|vote| vote.abstention() == Some(Abstention::NotNeeded));
-    Preview { action, certain: !skipped || holds(decision, policy, in_force, awake, category) }
+    let skipped =
+        decision.votes.iter().any(|weighed| weighed.vote.abstention() == Some(Abstention::NotNeeded));
+    Preview { action, certain: !skipped || holds(decision, policy, in_force, awake(decision), category) }
+}
+
+/// Returns the action that `policy` takes on the votes of a past decision if they have the probability `p`.
+#[must_use]
+pub fn action(decision: &Decision, policy: &Policy, p: Option<f64>) -> Action {
+    if decision.nothing_to_judge {
+        return policy.nothing_to_judge;
+    }
+    rule(policy, p, awake(decision), rule_categories(policy, &decision.categories)).action
+}
+
+/// The number of experts that are awake.
+fn awake(decision: &Decision) -> usize {
+    decision.votes.iter().filter(|weighed| weighed.vote.awake().is_some()).count()
 }
 
 /// Returns `true` if the proof that the skipped experts do not matter also holds under `policy`.

@@ -12,6 +12,7 @@ use crate::core::ledger::TextFeatures;
 use crate::core::ledger_state::{LedgerState, Rounds, Row};
 use crate::core::policy::{Action, Policy};
 use crate::core::predictor::{Predictor, Published};
+use crate::core::preview::action;
 use crate::core::vote::{Abstention, Vote};
 
 /// The newest decisions under both predictors.
@@ -64,25 +65,7 @@ pub fn again(both: &mut Both, policy: &Policy, decision: &Decision, time: Millis
     let votes: Vec<Vote> = decision.votes.iter().map(|weighed| weighed.vote.clone()).collect();
     let probabilities = both.probabilities(&decision.id.event, &votes, decision.features.as_ref());
     let without_votes = votes.iter().any(|vote| vote.abstention() == Some(Abstention::NotNeeded));
-    Again { time, actions: probabilities.map(|p| action(policy, decision, p)), without_votes }
-}
-
-/// Returns the action of a policy on an event with this probability.
-fn action(policy: &Policy, decision: &Decision, p: Option<f64>) -> Action {
-    if decision.nothing_to_judge {
-        return policy.nothing_to_judge;
-    }
-    let awake = decision.votes.iter().filter(|weighed| weighed.vote.awake().is_some()).count();
-    let Some(p) = p.filter(|_| awake >= policy.min_awake) else { return Action::Review };
-    let flagged = if p >= policy.threshold() { policy.flagged } else { Action::Allow };
-    let rules = decision.categories.iter().filter_map(|found| {
-        let rule = policy.categories.get(&found.category)?;
-        (found.score >= rule.threshold).then_some(rule.action)
-    });
-    // The strictest action is taken.
-    let strictness =
-        |action: &Action| [Action::Allow, Action::Review, Action::Block].iter().position(|one| one == action);
-    rules.chain([flagged]).max_by_key(strictness).unwrap_or(flagged)
+    Again { time, actions: probabilities.map(|p| action(decision, policy, p)), without_votes }
 }
 
 pub fn count(made: &[Again]) -> Decisions {
@@ -286,17 +269,17 @@ mod tests {
     fn the_action_is_that_of_the_policy() {
         let mut policy = policy();
         let mut made = decision([("a", 0.9), ("b", 0.9)]);
-        assert_eq!(action(&policy, &made, Some(0.5)), Action::Block);
-        assert_eq!(action(&policy, &made, Some(0.4)), Action::Allow);
-        assert_eq!(action(&policy, &made, None), Action::Review);
+        assert_eq!(action(&made, &policy, Some(0.5)), Action::Block);
+        assert_eq!(action(&made, &policy, Some(0.4)), Action::Allow);
+        assert_eq!(action(&made, &policy, None), Action::Review);
         policy.categories.insert("self-harm".into(), CategoryRule { threshold: 0.8, action: Action::Review });
         made.categories = vec![CategoryScore { category: "self-harm".into(), score: 0.8 }];
-        assert_eq!(action(&policy, &made, Some(0.4)), Action::Review, "the rule is stricter");
-        assert_eq!(action(&policy, &made, Some(0.5)), Action::Block, "block is stricter");
+        assert_eq!(action(&made, &policy, Some(0.4)), Action::Review, "the rule is stricter");
+        assert_eq!(action(&made, &policy, Some(0.5)), Action::Block, "block is stricter");
         policy.min_awake = 3;
-        assert_eq!(action(&policy, &made, Some(0.5)), Action::Review);
+        assert_eq!(action(&made, &policy, Some(0.5)), Action::Review);
         made.nothing_to_judge = true;
-        assert_eq!(action(&policy, &made, None), Action::Allow);
+        assert_eq!(action(&made, &policy, None), Action::Allow);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::compare::{self, Limits};
 use super::topic::{PinChange, Version};
 use super::{Common, Topic};
 use crate::cli::Failure;
-use crate::cli::print::{self, Output, printable, row};
+use crate::cli::print::{self, Output, printable, row, short};
 use crate::ops::Exit;
 use crate::ops::stdout::outln;
 
@@ -69,25 +69,41 @@ fn chosen<'a>(
     let pinned = || match (pins.len(), pins.values().next()) {
         (1, Some(PinChange { pinned: Some((_, version)), .. })) => Ok(version),
         (0, _) => Err(wrong(anyhow!("no predictor is pinned"))),
+        (1, _) => Err(wrong(anyhow!("the pin cannot be read: `aegis weights history` says why"))),
         _ => Err(wrong(anyhow!("several policies have a pin: choose one with --policy"))),
     };
     let named = |name: &str| {
         let offset: Option<i64> = name.parse().ok();
-        let is = |version: &&&Version| {
-            offset == Some(version.offset) || (name.len() >= 4 && version.hash().starts_with(name))
-        };
+        let prefix = name.to_ascii_lowercase();
+        let has_prefix = |version: &&&Version| name.len() >= 4 && version.hash().starts_with(&prefix);
         let found = match name {
             "pinned" => return pinned(),
             "newest" => all.last(),
-            _ => all.iter().rev().find(is),
+            _ => match all.iter().find(|version| offset == Some(version.offset)) {
+                Some(version) => Some(version),
+                None => all.iter().rev().find(has_prefix),
+            },
         };
-        found.copied().ok_or_else(|| {
+        let found = found.copied().ok_or_else(|| {
+            let name = printable(name);
             wrong(anyhow!("no version {name} is in the topic (any more): `aegis weights history` lists them"))
-        })
+        })?;
+        let other = |version: &&&Version| (&version.policy, version.hash()) != (&found.policy, found.hash());
+        let is_exact = matches!(name, "newest") || offset == Some(found.offset);
+        if let Some(other) = all.iter().filter(has_prefix).find(other).filter(|_| !is_exact) {
+            return Err(wrong(anyhow!(
+                "{name} names {} of policy {} and {} of policy {}: give more digits, or --policy",
+                short(&found.hash()),
+                printable(&found.policy),
+                short(&other.hash()),
+                printable(&other.policy)
+            )));
+        }
+        Ok(found)
     };
     let last_of = |policy: &str| {
         let last = all.iter().rev().find(|version| version.policy == policy);
-        last.copied().ok_or_else(|| wrong(anyhow!("nothing is learned for policy {policy}")))
+        last.copied().ok_or_else(|| wrong(anyhow!("nothing is learned for policy {}", printable(policy))))
     };
     // `newest` is of the policy of the other version.
     let to = match (from, to) {
@@ -102,16 +118,18 @@ fn chosen<'a>(
         None => {
             let before = |version: &&&Version| version.policy == to.policy && version.offset < to.offset;
             let found = all.iter().rev().find(before).copied();
-            found.ok_or_else(|| wrong(anyhow!("the topic holds one version only of policy {}", to.policy)))?
+            found.ok_or_else(|| {
+                wrong(anyhow!("the topic holds one version only of policy {}", printable(&to.policy)))
+            })?
         }
     };
     if from.policy != to.policy {
         return Err(wrong(anyhow!(
             "offset {} is of policy {} and offset {} of {}: choose two of one policy",
             from.offset,
-            from.policy,
+            printable(&from.policy),
             to.offset,
-            to.policy
+            printable(&to.policy)
         )));
     }
     Ok((from, to))

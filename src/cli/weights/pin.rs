@@ -121,22 +121,31 @@ fn find(
 ) -> Result<Found, Failure> {
     let mut found = Found::default();
     entries(connection, config, &mut |record, entry| {
-        let candidate = match &entry {
-            Entry::Version(version) => {
-                let record = (record.payload.clone(), record.offset, record.timestamp);
-                version.published.clone().map(|published| (record, published))
-            }
-            Entry::Pin(change) => change.pinned.as_ref().and_then(|(pin, version)| {
-                let record = (Some(pin.predictor.clone()), pin.offset, pin.published);
-                Some((record, version.published.clone()?))
-            }),
+        let version = match &entry {
+            Entry::Version(version) => Some(version),
+            Entry::Pin(change) => change.pinned.as_ref().map(|(_, version)| version),
         };
-        if let Some(((Some(payload), offset, time), published)) = candidate
-            && hex(&published.state_hash).starts_with(prefix)
-            && policy.is_none_or(|policy| policy == published.policy)
-        {
+        let named = |published: &&Published| {
+            hex(&published.state_hash).starts_with(prefix)
+                && policy.is_none_or(|policy| policy == published.policy)
+        };
+        if let Some(published) = version.and_then(|version| version.published.as_ref()).filter(named) {
             let key = (published.policy.clone(), published.state_hash);
-            found.candidates.insert(key, Candidate { payload, offset, time, published });
+            let published = published.clone();
+            match (&entry, &record.payload) {
+                (Entry::Version(_), Some(payload)) => {
+                    let (payload, offset, time) = (payload.clone(), record.offset, record.timestamp);
+                    found.candidates.insert(key, Candidate { payload, offset, time, published });
+                }
+                (Entry::Pin(change), _) => {
+                    if let Some((pin, _)) = &change.pinned {
+                        let (payload, offset, time) = (pin.predictor.clone(), pin.offset, pin.published);
+                        let candidate = Candidate { payload, offset, time, published };
+                        found.candidates.entry(key).or_insert(candidate);
+                    }
+                }
+                (Entry::Version(_), None) => {}
+            }
         }
         if let Entry::Pin(change) = entry {
             keep(&mut found.pins, *change);
@@ -165,8 +174,8 @@ fn only(found: &mut Found, hash: &str, topic: &str) -> Result<Candidate, Failure
 }
 
 /// Checks that scorers of this version can use the predictor.
-fn check_usable(candidate: &Candidate, policies: &Policies) -> Result<Release, Failure> {
-    let mut published = candidate.published.clone();
+fn check_usable(published: &Published, policies: &Policies) -> Result<Release, Failure> {
+    let mut published = published.clone();
     let name = &published.policy;
     let Some(policy) = policies.get(name) else {
         return Err(data(anyhow!(
@@ -216,12 +225,15 @@ pub fn pin(args: &PinArgs) -> Result<Exit, Failure> {
     let topic = &config.topics.weights;
     let mut found = find(&hash, args.policy.as_deref(), &config, &connection)?;
     let candidate = only(&mut found, &hash, topic)?;
-    let release = check_usable(&candidate, &policies)?;
+    let release = check_usable(&candidate.published, &policies)?;
     let Published { policy, state_hash, rounds, .. } = &candidate.published;
     let shown = format!("policy {}: {} ({rounds} rounds)", printable(policy), short(&hex(state_hash)));
     let before = found.pins.get(policy).and_then(|change| Some((change, change.pinned.as_ref()?)));
     if let Some((change, (pin, version))) = before
-        && version.published.as_ref().is_some_and(|published| published.state_hash == *state_hash)
+        && version.published.as_ref().is_some_and(|published| {
+            // A pin that scorers reject is written again.
+            published.state_hash == *state_hash && check_usable(published, &policies).is_ok()
+        })
     {
         let (by, since) = (printable(&change.by), format_millis(pin.time));
         outln!("{shown} is pinned already, by {by} since {since}: nothing is written");

@@ -82,8 +82,27 @@ pub struct PinChange {
     pub by: String,
     /// The reason that the person gave.
     pub reason: String,
-    /// The pinned predictor with the record that it was published in; `None` if the pin has ended.
+    /// The pinned predictor with the record that it was published in; `None` if the pin has ended, or cannot be read.
     pub pinned: Option<(Pin, Version)>,
+    /// The reason for which the pin cannot be read. Scorers reject it and wait, so that it is in force until it is ended or
+    /// replaced.
+    pub unreadable: Option<String>,
+}
+
+impl PinChange {
+    /// Returns `true` if the policy has a pin after this record, readable or not.
+    pub fn is_in_force(&self) -> bool {
+        self.pinned.is_some() || self.unreadable.is_some()
+    }
+
+    /// Returns the word for the change in JSON.
+    pub fn kind(&self) -> &'static str {
+        match (&self.pinned, &self.unreadable) {
+            (Some(_), _) => "pin",
+            (None, Some(_)) => "unreadable pin",
+            (None, None) => "unpin",
+        }
+    }
 }
 
 /// A record of the topic.
@@ -126,7 +145,7 @@ pub fn versions(
     })
 }
 
-/// Returns the pins in force, by policy.
+/// Returns the pins in force, by policy, also those that cannot be read.
 pub fn pins(connection: &Connection, config: &Config) -> Result<BTreeMap<String, PinChange>, Failure> {
     let mut pins = BTreeMap::new();
     entries(connection, config, &mut |_, entry| {
@@ -137,9 +156,9 @@ pub fn pins(connection: &Connection, config: &Config) -> Result<BTreeMap<String,
     Ok(pins)
 }
 
-/// Keeps the pin of a policy if it is in force.
+/// Keeps the newest pin of a policy if it is in force.
 pub fn keep(pins: &mut BTreeMap<String, PinChange>, change: PinChange) {
-    if change.pinned.is_some() {
+    if change.is_in_force() {
         pins.insert(change.policy.clone(), change);
     } else {
         pins.remove(&change.policy);
@@ -154,25 +173,107 @@ fn read(record: &Consumed) -> Option<Entry> {
         let published = record.payload.as_deref().map(codec::decode_published).transpose().ok()?;
         return Some(Entry::Version(Version { offset, time, policy, published }));
     };
-    let policy = policy.into_owned();
+    Some(Entry::Pin(Box::new(read_pin(record, policy.into_owned()))))
+}
+
+fn read_pin(record: &Consumed, policy: String) -> PinChange {
+    let (by, reason) = (String::new(), String::new());
+    let (offset, time) = (record.offset, record.timestamp);
+    let change = PinChange { offset, time, policy, by, reason, pinned: None, unreadable: None };
     let Some(payload) = record.payload.as_deref() else {
         let header = |name: &str| {
             let value =
                 record.headers.iter().find(|(key, _)| key == name).and_then(|(_, value)| value.as_deref());
             String::from_utf8_lossy(value.unwrap_or_default()).into_owned()
         };
-        let (by, reason) = (header(PIN_BY_HEADER), header(PIN_REASON_HEADER));
-        return Some(Entry::Pin(Box::new(PinChange { offset, time, policy, by, reason, pinned: None })));
+        return PinChange { by: header(PIN_BY_HEADER), reason: header(PIN_REASON_HEADER), ..change };
     };
-    let pin = codec::decode_pin(payload).ok()?;
-    let published = codec::decode_published(&pin.predictor).ok()?;
+    let pin = match codec::decode_pin(payload) {
+        Ok(pin) => pin,
+        Err(error) => return PinChange { unreadable: Some(error.to_string()), ..change },
+    };
+    let change = PinChange { by: pin.by.clone(), reason: pin.reason.clone(), ..change };
+    let published = match codec::decode_published(&pin.predictor) {
+        Ok(published) => published,
+        Err(error) => return PinChange { unreadable: Some(error.to_string()), ..change },
+    };
+    if pin.policy != change.policy || published.policy != change.policy {
+        let why = "it is of another policy than the key of its record".to_owned();
+        return PinChange { unreadable: Some(why), ..change };
+    }
     let version = Version {
         offset: pin.offset,
         time: pin.published,
         policy: pin.policy.clone(),
         published: Some(published),
     };
-    let (by, reason) = (pin.by.clone(), pin.reason.clone());
-    let pinned = Some((pin, version));
-    Some(Entry::Pin(Box::new(PinChange { offset, time, policy, by, reason, pinned })))
+    PinChange { pinned: Some((pin, version)), ..change }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Encoding;
+
+    fn record(policy: &str, payload: Option<Vec<u8>>) -> Consumed {
+        Consumed {
+            topic: "weights".into(),
+            partition: 0,
+            offset: 4,
+            key: Some(codec::pin_key(policy)),
+            payload,
+            headers: vec![(PIN_BY_HEADER.into(), Some(b"ann".to_vec()))],
+            timestamp: Some(5),
+        }
+    }
+
+    fn pin(policy: &str, predictor: Vec<u8>) -> Vec<u8> {
+        let pin = Pin {
+            policy: policy.into(),
+            predictor,
+            offset: 3,
+            published: None,
+            by: "bob".into(),
+            reason: "a test".into(),
+            time: 9,
+        };
+        codec::encode_pin(&pin, Encoding::Avro).unwrap()
+    }
+
+    #[test]
+    fn a_pin_that_cannot_be_read_is_in_force_until_it_is_ended() {
+        let of_another = Published {
+            policy: "other".into(),
+            format: 1,
+            learner: crate::core::learners::LearnerSpec::new(crate::core::learners::Name::Hedge),
+            mapping: "m".into(),
+            experts: vec!["a".into()],
+            encoder: None,
+            rounds: 0,
+            last_key: None,
+            ledger_offset: 0,
+            state_hash: [3; 32],
+            state: Vec::new(),
+            masses: Vec::new(),
+        };
+        let of_another = codec::encode_published(&of_another, Encoding::Avro).unwrap();
+        let mut pins = BTreeMap::new();
+        for (payload, by) in [
+            (b"garbage".to_vec(), ""),
+            (pin("house", b"garbage".to_vec()), "bob"),
+            (pin("other", of_another.clone()), "bob"),
+            (pin("house", of_another), "bob"),
+        ] {
+            let Some(Entry::Pin(change)) = read(&record("house", Some(payload))) else {
+                panic!("it is a pin")
+            };
+            assert_eq!((change.kind(), change.by.as_str()), ("unreadable pin", by));
+            keep(&mut pins, *change);
+            assert!(pins.contains_key("house"));
+        }
+        let Some(Entry::Pin(change)) = read(&record("house", None)) else { panic!("it ends a pin") };
+        assert_eq!((change.kind(), change.by.as_str()), ("unpin", "ann"));
+        keep(&mut pins, *change);
+        assert!(pins.is_empty());
+    }
 }

@@ -187,6 +187,9 @@ fn take(
             Some(Box::new(move |state| state.labels(&valued, record.timestamp, now())))
         }
         Kind::Weights => {
+            if codec::pin_policy(record.key.as_deref().unwrap_or_default()).is_some() {
+                return None;
+            }
             let policy = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned();
             let Some(payload) = record.payload.as_deref() else {
                 return Some(Box::new(move |state| state.predictors.withdraw(&policy)));

@@ -49,9 +49,6 @@ struct Pinned {
     published: Option<Millis>,
 }
 
-/// A change of the newest predictor: a published one, or `None` for a tombstone.
-pub(super) type Change = Option<(RecordRef, Box<Published>)>;
-
 /// The predictors of one policy.
 pub(super) struct PolicyPredictor {
     /// The secret seed of keyed draws, which is never published.
@@ -60,10 +57,14 @@ pub(super) struct PolicyPredictor {
     prior: Predictor,
     newest: Newest,
     pinned: Option<Pinned>,
+    /// The last pin, also if it cannot be used, with the time at which its predictor was published. `None` if it cannot be
+    /// read. A reload may change what can be used.
+    last_pin: Option<(RecordRef, Published, Option<Millis>)>,
     /// The reason for which the pinned predictor cannot be used. Meanwhile the predictor that was in use before stays in
-    /// use: newer ones wait in `waiting`, and an older pin stays in `pinned`.
+    /// use: an older pin in `pinned`, or the predictor that `newest` had in `held`.
     pin_rejection: Option<Rejection>,
-    waiting: Option<Change>,
+    /// The newest predictor at the time of the rejection, if there is another one by now; `None` in it for the prior.
+    held: Option<Option<(Predictor, RecordRef)>>,
 }
 
 /// The figures of the predictor in use.
@@ -93,34 +94,37 @@ impl PolicyPredictor {
             prior: Predictor::prior(&policy.learner, &policy.name, experts)?,
             newest: Newest { predictor: None, rounds: 0, rejection: None },
             pinned: None,
+            last_pin: None,
             pin_rejection: None,
-            waiting: None,
+            held: None,
         })
     }
 
     /// Takes a policy and the experts of the panel after either has changed. Predictors stay as they are: a new expert has
-    /// no weight in them.
+    /// no weight in them. The pinned one is built again if the seed has changed, or if it could not be used.
     ///
     /// # Errors
     /// Returns an error if the policy's learner does not accept the experts.
     pub(super) fn on_reload(&mut self, policy: &Policy, experts: &[String]) -> Result<(), PredictorError> {
+        let is_retried = self.pin_rejection.is_some() || self.seed != policy.learner.seed;
         self.seed.clone_from(&policy.learner.seed);
         self.release = policy.release;
         self.prior = Predictor::prior(&policy.learner, &policy.name, experts)?;
+        if is_retried && let Some((at, pinned, published)) = self.last_pin.clone() {
+            // Readiness names a rejection.
+            let _ = self.on_pin(at, Ok((pinned, published)));
+        }
         Ok(())
     }
 
-    /// Takes a published predictor. It waits while a pinned one cannot be used.
+    /// Takes a published predictor. It does not come into use while a pinned one cannot be used.
     ///
     /// # Errors
     /// Returns the rejection if it cannot be used.
     pub(super) fn on_published(&mut self, at: RecordRef, published: Published) -> Result<(), Rejection> {
-        if self.pin_rejection.is_some() {
-            self.waiting = Some(Some((at, Box::new(published))));
-            return Ok(());
-        }
         self.newest.rounds = published.rounds;
-        self.newest.predictor = Some((self.build(published)?, at));
+        let predictor = self.build(published)?;
+        self.replace_newest(Some((predictor, at)));
         self.newest.rejection = None;
         Ok(())
     }
@@ -135,15 +139,18 @@ impl PolicyPredictor {
 
     /// Withdraws the published predictors: nothing is learned, or nothing any more. A pinned one stays in use.
     pub(super) fn on_withdrawn(&mut self) {
-        if self.pin_rejection.is_some() {
-            self.waiting = Some(None);
-            return;
-        }
-        self.newest = Newest { predictor: None, rounds: 0, rejection: None };
+        self.replace_newest(None);
+        (self.newest.rounds, self.newest.rejection) = (0, None);
     }
 
-    /// Takes a pinned predictor with the time at which it was published. It is in use from now on. Returns the change of the
-    /// newest predictor that waited, which the caller must apply.
+    fn replace_newest(&mut self, predictor: Option<(Predictor, RecordRef)>) {
+        let before = std::mem::replace(&mut self.newest.predictor, predictor);
+        if self.pin_rejection.is_some() && self.held.is_none() {
+            self.held = Some(before);
+        }
+    }
+
+    /// Takes a pinned predictor with the time at which it was published. It is in use from now on.
     ///
     /// # Errors
     /// Returns the rejection if it cannot be used. The predictor in use stays in use until there is another pin or none.
@@ -151,13 +158,14 @@ impl PolicyPredictor {
         &mut self,
         at: RecordRef,
         pinned: Result<(Published, Option<Millis>), Rejection>,
-    ) -> Result<Option<Change>, Rejection> {
+    ) -> Result<(), Rejection> {
+        self.last_pin = pinned.as_ref().ok().map(|(pinned, published)| (at, pinned.clone(), *published));
         let built = pinned.and_then(|(pinned, published)| Ok((self.build(pinned)?.pinned(), published)));
         match built {
             Ok((predictor, published)) => {
                 self.pinned = Some(Pinned { predictor, at, published });
-                self.pin_rejection = None;
-                Ok(self.waiting.take())
+                (self.pin_rejection, self.held) = (None, None);
+                Ok(())
             }
             Err(rejection) => {
                 self.pin_rejection = Some(rejection.clone());
@@ -166,11 +174,9 @@ impl PolicyPredictor {
         }
     }
 
-    /// Ends the pin: the newest predictor is in use, or the prior if a person must release predictors. Returns the change of
-    /// the newest predictor that waited, which the caller must apply.
-    pub(super) fn on_unpinned(&mut self) -> Option<Change> {
-        (self.pinned, self.pin_rejection) = (None, None);
-        self.waiting.take()
+    /// Ends the pin: the newest predictor is in use, or the prior if a person must release predictors.
+    pub(super) fn on_unpinned(&mut self) {
+        (self.pinned, self.pin_rejection, self.last_pin, self.held) = (None, None, None, None);
     }
 
     fn build(&self, mut published: Published) -> Result<Predictor, Rejection> {
@@ -187,7 +193,8 @@ impl PolicyPredictor {
 
     /// Returns the predictor in use.
     pub(super) fn get_mut(&mut self) -> &mut Predictor {
-        match (&mut self.pinned, self.release, &mut self.newest.predictor) {
+        let newest = self.held.as_mut().unwrap_or(&mut self.newest.predictor);
+        match (&mut self.pinned, self.release, newest) {
             (Some(pinned), ..) => &mut pinned.predictor,
             (None, Release::Automatic, Some((newest, _))) => newest,
             (None, ..) => &mut self.prior,
@@ -197,7 +204,8 @@ impl PolicyPredictor {
     /// Returns the figures of the predictor in use.
     pub(super) fn in_use(&self) -> Use {
         let behind = |rounds: u64| self.newest.rounds.saturating_sub(rounds);
-        match (&self.pinned, self.release, &self.newest.predictor) {
+        let newest = self.held.as_ref().unwrap_or(&self.newest.predictor);
+        match (&self.pinned, self.release, newest) {
             (Some(pinned), ..) => Use {
                 offset: Some(pinned.at.offset),
                 published: pinned.published,
@@ -222,9 +230,9 @@ impl PolicyPredictor {
         }
     }
 
-    /// Returns `true` if a pinned predictor cannot be used.
-    pub(super) fn is_pin_rejected(&self) -> bool {
-        self.pin_rejection.is_some()
+    /// Returns `true` if there is no pinned predictor, or it can be used and fits the panel.
+    pub(super) fn is_pin_usable(&self, panel: &PanelIdentity) -> bool {
+        self.pin_rejection.is_none() && self.misfit(panel).is_none()
     }
 
     /// Returns `true` if the newest predictor, or the pinned one, is as it should be: no rejection holds.
@@ -264,6 +272,7 @@ impl PolicyPredictor {
             let unknown: Vec<_> = panel.experts.iter().filter(|expert| !known.contains(expert)).collect();
             let unknown = match unknown.len() {
                 0 => String::new(),
+                1 => "; 1 expert of the panel has no weight in it".to_owned(),
                 count => format!("; {count} experts of the panel have no weight in it"),
             };
             notes.push(format!("policy {policy}: pinned, {behind} rounds behind the newest{unknown}"));
@@ -359,18 +368,8 @@ pub(super) mod tests {
         (policy, predictor)
     }
 
-    fn apply(of: &mut PolicyPredictor, change: Option<Change>) {
-        match change {
-            Some(Some((at, published))) => of.on_published(at, *published).unwrap(),
-            Some(None) => of.on_withdrawn(),
-            None => {}
-        }
-    }
-
     fn pin(of: &mut PolicyPredictor, offset: i64, published: Published) -> Result<(), Rejection> {
-        let change = of.on_pin(at(offset), Ok((published, Some(7))))?;
-        apply(of, change);
-        Ok(())
+        of.on_pin(at(offset), Ok((published, Some(7))))
     }
 
     #[test]
@@ -398,8 +397,7 @@ pub(super) mod tests {
         pin(&mut of, 4, published(&policy, 2)).unwrap();
         assert_eq!(in_use(&mut of), (2, true));
         of.on_published(at(5), published(&policy, 9)).unwrap();
-        let change = of.on_unpinned();
-        apply(&mut of, change);
+        of.on_unpinned();
         assert_eq!((in_use(&mut of), of.in_use().rounds_behind), ((9, false), 0));
     }
 
@@ -427,8 +425,7 @@ pub(super) mod tests {
             policy.release = release;
             of.on_reload(&policy, &panel().experts).unwrap();
             if !pinned {
-                let change = of.on_unpinned();
-                apply(&mut of, change);
+                of.on_unpinned();
             }
             assert_eq!(in_use(&mut of), expected, "{release:?}");
         }
@@ -442,11 +439,10 @@ pub(super) mod tests {
         assert_eq!(pin(&mut of, 2, of_later.clone()).unwrap_err().reason, "Format");
         of.on_published(at(3), published(&policy, 8)).unwrap();
         assert_eq!(in_use(&mut of), (3, false), "the predictor that was in use, not a newer one");
-        assert!(of.is_pin_rejected() && !of.is_current(&panel()));
+        assert!(!of.is_pin_usable(&panel()) && !of.is_current(&panel()));
         let (usable, notes) = of.describe("p", &panel());
         assert!(!usable && notes[0].contains("the pinned predictor cannot be used: Format: "), "{notes:?}");
-        let change = of.on_unpinned();
-        apply(&mut of, change);
+        of.on_unpinned();
         assert_eq!(in_use(&mut of), (8, false), "the newest one has waited");
         assert!(of.is_current(&panel()));
 
@@ -458,9 +454,42 @@ pub(super) mod tests {
         assert_eq!(in_use(&mut of), (3, true));
         pin(&mut of, 6, published(&policy, 2)).unwrap();
         assert_eq!(in_use(&mut of), (2, true));
-        let change = of.on_unpinned();
-        apply(&mut of, change);
+        of.on_unpinned();
         assert_eq!(in_use(&mut of), (0, false), "what was published is withdrawn");
+    }
+
+    #[test]
+    fn a_predictor_that_is_rejected_while_the_pinned_one_cannot_be_used_keeps_its_place() {
+        let (policy, mut of) = started(Release::Automatic);
+        let later = |rounds| Published { format: FORMAT + 1, ..published(&policy, rounds) };
+        pin(&mut of, 1, later(2)).unwrap_err();
+        of.on_published(at(2), published(&policy, 8)).unwrap();
+        let rejection = of.on_published(at(3), later(9)).unwrap_err();
+        of.on_rejected(&rejection);
+        assert_eq!(in_use(&mut of), (0, false), "the prior was in use");
+        of.on_unpinned();
+        assert_eq!(in_use(&mut of), (8, false), "the older one that can be used");
+        assert!(!of.is_current(&panel()), "the newest one is rejected");
+    }
+
+    #[test]
+    fn a_reload_builds_the_pinned_predictor_again() {
+        let (mut policy, mut of) = started(Release::Automatic);
+        pin(&mut of, 1, published(&policy, 3)).unwrap();
+        let unfit = Published { format: FORMAT + 1, ..published(&policy, 2) };
+        pin(&mut of, 2, unfit).unwrap_err();
+        of.on_reload(&policy, &panel().experts).unwrap();
+        assert!(!of.is_pin_usable(&panel()), "it is rejected again");
+        // As if an update of the policies made it usable.
+        of.last_pin = Some((at(2), published(&policy, 2), None));
+        of.on_reload(&policy, &panel().experts).unwrap();
+        assert_eq!((in_use(&mut of), of.is_pin_usable(&panel())), ((2, true), true));
+        of.last_pin = Some((at(2), published(&policy, 1), None));
+        of.on_reload(&policy, &panel().experts).unwrap();
+        assert_eq!(in_use(&mut of), (2, true), "without a change it stays as it is");
+        policy.learner.seed = Some(b"another".to_vec());
+        of.on_reload(&policy, &panel().experts).unwrap();
+        assert_eq!(in_use(&mut of), (1, true), "it is built with the new seed");
     }
 
     #[test]
@@ -474,14 +503,14 @@ pub(super) mod tests {
         };
         for (panel, usable, words) in [
             (with(&["a", "b"], Some([7; 32])), true, "pinned, 0 rounds behind the newest"),
-            (with(&["b", "c"], Some([7; 32])), true, "1 experts of the panel have no weight in it"),
+            (with(&["b", "c"], Some([7; 32])), true, "1 expert of the panel has no weight in it"),
             (with(&["a", "b"], Some([8; 32])), false, "it reads the features of an encoder"),
             (with(&["a", "b"], None), false, "it reads the features of an encoder"),
             (with(&["c"], Some([7; 32])), false, "none of its experts is on the panel"),
         ] {
             let (found, notes) = of.describe("p", &panel);
             assert!(found == usable && notes[0].contains(words), "{panel:?}: {notes:?}");
-            assert_eq!(of.is_current(&panel), usable);
+            assert_eq!((of.is_current(&panel), of.is_pin_usable(&panel)), (usable, usable));
         }
         assert_eq!(in_use(&mut of), (3, true), "it stays in use");
     }

@@ -1,5 +1,6 @@
-//! Alarms that can be watched continuously: the probability of a false alarm over the whole life of a watch is at most
-//! [`FALSE_ALARM`], however often it is looked at.
+//! Alarms that can be watched continuously: under the [assumptions](#assumptions) below, the probability of a false alarm
+//! over the whole life of one watch is at most [`FALSE_ALARM`], however often it is looked at. Several watches together have
+//! at most the sum of their probabilities.
 //!
 //! # Construction
 //!

@@ -6,6 +6,10 @@ use super::thresholds::Thresholds;
 use super::total::{Set, SetBuilder};
 use super::{Estimates, Method, Observed, Review};
 
+/// The least inclusion probability that a draw can have: it has 52 bits. Smaller ones count as 0, since their inverses
+/// would be infinite.
+const LEAST_INCLUSION: f64 = 1.2e-16;
+
 /// The control variate of a decision without a probability.
 const NO_PROBABILITY: f64 = 0.5;
 
@@ -98,6 +102,16 @@ fn check(observed: &Observed) {
     );
 }
 
+/// Returns the decision as it counts. If its inclusion probability is below that of any draw, it has the probability 0 and
+/// no request.
+fn effective(observed: &Observed) -> Observed {
+    check(observed);
+    if observed.inclusion >= LEAST_INCLUSION {
+        return *observed;
+    }
+    Observed { inclusion: 0.0, review: Review::NotRequested, ..*observed }
+}
+
 /// The decisions of one group: counts by probability, and the labels.
 ///
 /// Its memory is bounded by the number of thresholds and the number of labels. Labels with equal properties are counted,
@@ -120,7 +134,7 @@ impl Accumulator {
     /// # Panics
     /// Panics if a number is not in \[0,1\], or if a review was requested with the inclusion probability 0.
     pub fn observe(&mut self, observed: &Observed) {
-        check(observed);
+        let observed = &effective(observed);
         let cell = self.cells.entry(self.key(observed)).or_default();
         cell.decisions += 1;
         cell.probabilities += observed.probability.unwrap_or(NO_PROBABILITY);
@@ -135,11 +149,12 @@ impl Accumulator {
     /// # Panics
     /// Panics if no such decision was added, or as [`observe`](Self::observe) does.
     pub fn revise(&mut self, observed: &Observed, review: Review) {
-        check(&Observed { review, ..*observed });
+        let revised = effective(&Observed { review, ..*observed });
+        let observed = &effective(observed);
         let cell = self.cells.get_mut(&self.key(observed));
         let cell = cell.unwrap_or_else(|| panic!("{observed:?}: no such decision was added"));
         cell.review(observed, -1);
-        cell.review(&Observed { review, ..*observed }, 1);
+        cell.review(&revised, 1);
     }
 
     /// Adds all decisions of another group.
@@ -239,6 +254,35 @@ mod tests {
     #[test]
     fn classes_are_factors_of_two() {
         assert_eq!([1.0, 0.999, 0.5, 0.499, 0.25, 0.01, 1e-300, 0.0].map(class), [0, 1, 1, 2, 2, 7, 62, 63]);
+    }
+
+    #[test]
+    fn an_inclusion_probability_below_that_of_any_draw_counts_as_zero() {
+        for inclusion in [1e-310, 1e-200, 1e-17] {
+            let mut all = Accumulator::new(&Thresholds::new(&[0.5]));
+            let observed = |inclusion, review| Observed {
+                probability: Some(0.6),
+                flagged: true,
+                fixed: false,
+                inclusion,
+                review,
+            };
+            for _ in 0..10 {
+                all.observe(&observed(0.5, Review::Answered(1.0)));
+                all.observe(&observed(inclusion, Review::Answered(0.0)));
+            }
+            all.revise(&observed(inclusion, Review::Answered(0.0)), Review::Unanswered);
+            for method in [Method::Assisted, Method::HorvitzThompson] {
+                for found in [all.in_force(method), all.at(0.5, method).unwrap()] {
+                    assert_eq!(
+                        (found.decisions, found.requests, found.labels, found.uncovered),
+                        (20, 10, 10, 10)
+                    );
+                    let prevalence = found.prevalence.unwrap();
+                    assert!(prevalence.value.is_finite() && prevalence.low <= prevalence.high);
+                }
+            }
+        }
     }
 
     /// The estimated number of unsafe events, if the decisions whose bit is set in `drawn` have labels.

@@ -15,7 +15,8 @@
 //! m(x) = α + λx is tuned to the least variance, as PPI++ tunes λ (Angelopoulos, Duchi and Zrnic 2023, section 6): by
 //! least squares over s with the weights (1 - π)/π². m_-i is tuned without decision i (Wu and Gagnon-Bartsch 2018, "The
 //! LOOP estimator", section 3). As m_-i does not depend on the draw of i, each i contributes its y in expectation: T is
-//! exactly unbiased, at any number of labels (a test takes the expectation over all samples of a population).
+//! exactly unbiased, at any number of labels, if all requests are answered (a test takes the expectation over all samples of
+//! a population).
 //!
 //! Requests without a label: π is multiplied by the response rate of the class, which assumes that within a class
 //! they are missing at random. [`Set::unanswered`] makes no assumption (Horowitz and Manski 2000).

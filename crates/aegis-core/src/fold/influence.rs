@@ -1,10 +1,10 @@
 //! The cap on the share of the labels that one annotator may hold.
 //!
 //! Rounds are visited in the order of the fold. A label of an annotator counts if the labels of this annotator that counted
-//! so far are fewer than [`START`] + s/(1-s) times the labels of all others so far, where s is the cap. An annotator that
-//! labels more than that thus holds at most the share s, apart from the start. The labels above it do not teach: a weight
-//! would change with every later label, so that each label would fold the whole ledger again. Which labels count depends on
-//! the order of rounds and not on the order of arrival.
+//! so far are fewer than [`START`] + s/(1-s) times the labels of all others so far, where s is the cap, whether the labels
+//! of the others teach or not. The bound is one on each name alone: two names that label much lift each other's limit. The
+//! labels above it do not teach: a weight would change with every later label, so that each label would fold the whole
+//! ledger again. Which labels count depends on the order of rounds and not on the order of arrival.
 //!
 //! Gold labels always count. Labels without an annotator are those of one nameless annotator.
 

@@ -259,7 +259,8 @@ impl Fold {
         self.encoder.and_then(|id| rounds.encoders().iter().position(|known| *known == id))
     }
 
-    /// Folds rounds until `self.at` is `stop`. This is the hot loop; it does not allocate.
+    /// Folds rounds until `self.at` is `stop`. This is the hot loop; it does not allocate, unless a cap meets a new
+    /// annotator.
     fn run(&mut self, rounds: &Rounds, edits: &Edits, encoder: Option<usize>, stop: usize) {
         let learner = self.learner.as_deref_mut().expect("rounds that count have experts");
         while self.at < stop {

@@ -93,10 +93,10 @@ impl Fold {
         let mut weights = vec![0.0; votes.len()];
         let mut targets = self.targets(ledger);
         for (at, row) in self.rows().enumerate() {
-            let Some(target) = targets.next(rounds, row) else {
+            let Some(input) = round_input(rounds, &self.roster, encoder, row, &mut votes) else {
                 continue;
             };
-            let Some(input) = round_input(rounds, &self.roster, encoder, row, &mut votes) else {
+            let Some(target) = targets.next(rounds, row) else {
                 continue;
             };
             // The ledger may have changed since the order was made.

@@ -98,6 +98,26 @@ fn an_annotator_alone_teaches_the_free_labels_and_equals_teach_alike() {
     assert!(taught(&pair, capped("brier", 0.2)).abs_diff(expected) <= 4);
 }
 
+#[test]
+fn two_names_that_label_much_lift_each_others_limit() {
+    // Of 1,200 labels two names of one person give 1,000, and a third annotator 200.
+    let records = labelled(1_200, |_, event| {
+        let name = match event % 12 {
+            0 | 6 => "honest",
+            number if number % 2 == 1 => "foe-1",
+            _ => "foe-2",
+        };
+        Some((name.to_owned(), false))
+    });
+    // foe-1 labels 600 and foe-2 400: each is held at the share of what all others label, taught or not.
+    let limit = |others: u64| u64::from(FREE_LABELS) + others / 4;
+    let expected = 200 + limit(600) + limit(800);
+    let found = taught(&records, capped("brier", 0.2));
+    assert!(found.abs_diff(expected) <= 6, "{found} rounds taught instead of {expected}");
+    // Together they hold more than two shares of what teaches.
+    assert!((found - 200) * 10 > found * 6);
+}
+
 /// The mistakes against the truth of the predictor that was learned from these records.
 fn mistakes(records: &[Record], settings: Settings) -> u64 {
     let mut fixture = Fixture::new(settings);

@@ -12,6 +12,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Semaphore;
 
 use super::access::{self, Access, CredentialsError};
 use super::api::ApiError;
@@ -25,6 +26,8 @@ use crate::review::{Following, ReviewError, Reviews};
 
 /// The number of connections. A browser holds up to six, one of them for events.
 pub const MAX_CONNECTIONS: usize = 64;
+/// The number of operations of reviewers that run at the same time.
+const MAX_REVIEW_WORK: usize = 32;
 /// The time within which a request must arrive.
 const IDLE: Duration = Duration::from_secs(30);
 /// The greatest size of a request's body, in bytes.
@@ -100,7 +103,8 @@ impl Console {
         let feed = Arc::new(Feed::new(&config));
         let threads = feed::Threads::start(&config, &policies, &connection, &feed, metrics)?;
         let (reviews, following) = Reviews::start(&config, &policies, &connection, access.secret("reviews"))?;
-        let app = Arc::new(App { config, policies, connection, access, feed, reviews });
+        let review_work = Arc::new(Semaphore::new(MAX_REVIEW_WORK));
+        let app = Arc::new(App { config, policies, connection, access, feed, reviews, review_work });
         let limits = Limits { connections: MAX_CONNECTIONS, idle: IDLE };
         let server = Server::open("the console", address, limits, router(app), std::future::pending())?;
         Ok(Self { server, _feed: threads, _reviews: following })

@@ -76,6 +76,8 @@ pub(super) fn run(reviews: &Reviews, shutdown: &Shutdown) {
             Err(SourceError::Truncated { topic, .. }) => {
                 tracing::warn!(topic, "the topic was created again: the review queue is read again");
                 positions.clear();
+                // Until everything is read again, an open request looks like one that was dropped.
+                reviews.set_loading("a topic was created again");
                 reviews.queue().reset();
             }
             Err(error) => {
@@ -105,7 +107,8 @@ fn follow(reviews: &Reviews, shutdown: &Shutdown, positions: &mut Positions) -> 
             positions.insert(name(stream.topic), next);
         }
         read?;
-        if streams.iter().all(|stream| stream.caught_up && stream.next.is_none()) {
+        // Under load there is always a record that waits.
+        if streams.iter().all(|stream| stream.caught_up) {
             reviews.set_followed(Ok(()));
         }
         if upkeep.elapsed() >= UPKEEP_INTERVAL {
@@ -207,7 +210,8 @@ fn apply(reviews: &Reviews, shutdown: &Shutdown, topic: Topic, record: &Consumed
         },
         Topic::Labels if record.payload.is_none() => return,
         Topic::Labels => match received().labels(&reviews.defaults) {
-            Ok(labels) => labels.iter().all(|label| reviews.queue().on_label(label)),
+            // A label of an unknown policy must not hide those that follow it in the record.
+            Ok(labels) => labels.iter().fold(true, |known, label| reviews.queue().on_label(label) && known),
             Err(_) => false,
         },
         Topic::Ledger => {

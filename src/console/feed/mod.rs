@@ -147,7 +147,7 @@ pub struct Feed {
     state: Mutex<State>,
     version: watch::Sender<u64>,
     /// Each fetch of a decision that is no longer in memory opens a client.
-    fetches: Semaphore,
+    fetches: Arc<Semaphore>,
 }
 
 impl Feed {
@@ -158,7 +158,7 @@ impl Feed {
         Self {
             state: Mutex::new(state),
             version: watch::Sender::new(0),
-            fetches: Semaphore::new(MAX_FETCHES),
+            fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -21,6 +22,7 @@ use super::{App, live, pages, review};
 use crate::config::{Config, Live};
 use crate::kafka::Connection;
 use crate::ops::http::{Limits, ServeError, Server};
+use crate::panics;
 use crate::registry::RegistryError;
 use crate::review::{Following, ReviewError, Reviews};
 
@@ -134,9 +136,24 @@ fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
+/// Returns the result of `work`, or `None` if it panics. A console must not end the roles of its process.
+async fn survive<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|context| match panics::survive(|| work.as_mut().poll(context)) {
+        Ok(polled) => polled.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}
+
 /// Bounds the time of an answer, and adds the headers of every response.
 async fn finish(request: Request, next: Next) -> Response {
-    let answered = tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await;
+    let failed = || {
+        let reason = "the console failed: its log says where";
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, reason).into_response()
+    };
+    let work = async { survive(next.run(request)).await.unwrap_or_else(failed) };
+    let answered = tokio::time::timeout(ANSWER_TIMEOUT, work).await;
     let late =
         || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "there was no answer in time: are the brokers up?");
     let mut response = answered.unwrap_or_else(|_| late().into_response());
@@ -146,4 +163,21 @@ async fn finish(request: Request, next: Next) -> Response {
     let uncached = HeaderValue::from_static("no-store");
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(uncached);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_panics_is_answered() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let failing = async {
+            if true {
+                panic!("on purpose")
+            }
+        };
+        assert_eq!(runtime.block_on(survive(failing)), None);
+        assert_eq!(runtime.block_on(survive(async { 7 })), Some(7));
+    }
 }

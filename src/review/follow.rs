@@ -14,6 +14,7 @@ use crate::config::Policies;
 use crate::core::ledger::Record;
 use crate::kafka::{Consumed, Followed, Follower, From, SourceError, at_time};
 use crate::ops::Shutdown;
+use crate::panics;
 
 /// The time-out for opening a topic, if the brokers are near.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -148,7 +149,12 @@ fn step(reviews: &Reviews, shutdown: &Shutdown, streams: &mut [Stream]) -> Resul
         if let Some(stream) = oldest
             && let Some(record) = stream.next.take()
         {
-            apply(reviews, shutdown, stream.topic, &record);
+            let topic = stream.topic;
+            if panics::survive(|| apply(reviews, shutdown, topic, &record)).is_err() {
+                let (partition, offset) = (record.partition, record.offset);
+                tracing::error!(topic = name(topic), partition, offset, "the review queue skips this record");
+                reviews.unread(name(topic));
+            }
         }
     }
     Ok(())
@@ -239,7 +245,11 @@ pub(super) fn start(
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     let (reviews, shutdown) = (Arc::clone(reviews), shutdown.clone());
     std::thread::Builder::new().name("review".into()).spawn(move || {
-        crate::panics::mark_fatal("console");
-        run(&reviews, &shutdown);
+        // A console must not end the roles of its process. A panic is logged, and the topics are read again.
+        while panics::survive(|| run(&reviews, &shutdown)).is_err() {
+            reviews.set_loading("reading failed, and begins again");
+            reviews.queue().reset();
+            let _ = shutdown.wait_for(RETRY_WAIT);
+        }
     })
 }

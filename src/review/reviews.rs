@@ -298,23 +298,26 @@ impl Reviews {
         verdict: &Verdict,
     ) -> Result<(Label, Arc<ReviewRequest>), Failed> {
         self.ready()?;
-        // The answer of a claim that has ended does not wait for the labels before it.
-        self.queue().prepare_answer(reviewer, token, (self.clock)())?;
+        // The guard must not live while the brokers are waited for.
+        let prepare = || self.queue().prepare_answer(reviewer, token, (self.clock)());
+        let repeated = |label: Box<Label>, request| match label.verdict {
+            Some(known) if known == verdict.finding => Ok((*label, request)),
+            _ => Err(Refusal::AlreadyAnswered.into()),
+        };
+        // An answer that is sent again does not wait for other labels, and nor does that of a claim that has ended.
+        if let Prepared::Sent { label, request } = prepare()? {
+            return repeated(label, request);
+        }
         let mut sender = self.sender.take(self.send_timeout())?;
-        let now = (self.clock)();
-        // The claim may have ended meanwhile. The guard must not live while the brokers are waited for.
-        let prepared = self.queue().prepare_answer(reviewer, token, now)?;
-        let (request, id, source) = match prepared {
-            Prepared::Sent { label, request } if label.verdict == Some(verdict.finding) => {
-                return Ok((*label, request));
-            }
-            Prepared::Sent { .. } => return Err(Refusal::AlreadyAnswered.into()),
+        // The claim may have ended meanwhile.
+        let (request, id, source) = match prepare()? {
+            Prepared::Sent { label, request } => return repeated(label, request),
             Prepared::Send { request, label, source } => (request, label, source),
         };
         let label = Label {
             annotator: Some(reviewer.to_owned()),
             categories: verdict.categories.clone(),
-            time: now,
+            time: (self.clock)(),
             source,
             inclusion_probability: Some(request.inclusion_probability),
             decision: Some(request.decision),

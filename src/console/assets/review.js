@@ -11,15 +11,16 @@ const RECHECK_INTERVAL = 15_000;
 // are left as they are.
 const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]/gu;
 const MAX_MARKS = 500;
+const MAX_UNDO = 20;
 
 let page = null; // the policies and settings
 let current = null; // the request: { claim, event, tenant, policy, opinion }
 let shown = null; // the turns on the page: { count, judged, from, turns }
-let last = null; // the claim of the last answer
 let empty = null; // the number of open requests when there was none for this reviewer, and the time: { open, at }
 let busy = false;
 let queued = null; // the operation that was requested while another one ran: { work, always, claim }
 let active = 0;
+const given = []; // the answers that can be undone, the newest last: { claim, event, verdict, opinion }
 const done = { answered: 0, skipped: 0, closed: 0 };
 
 /** An answer of the console that is no success, with its machine-readable reason. */
@@ -294,16 +295,23 @@ async function send() {
   try {
     const answer = await post("/api/review/answer", { claim: current.claim, verdict, categories: form.getAll("category") });
     done.answered += 1;
-    last = current.claim;
-    by("last").hidden = false;
+    given.push({ claim: current.claim, event: current.event, verdict: answer.verdict, opinion: answer.opinion });
+    if (given.length > MAX_UNDO) given.shift();
     by("undo-error").textContent = "";
-    by("last-verdict").textContent = `You answered ${VERDICTS[answer.verdict]} to event ${plain(current.event)}.`;
-    drawOpinion(by("last-opinion"), answer.opinion);
+    drawLast();
     setOpen(answer.open);
     await next(`Sent: ${VERDICTS[answer.verdict]}.`);
   } catch (error) {
     await failed(error, "Your choice is kept: send it again.");
   }
+}
+
+function drawLast() {
+  const last = given.at(-1);
+  by("last").hidden = !last;
+  if (!last) return;
+  by("last-verdict").textContent = `You answered ${VERDICTS[last.verdict]} to event ${plain(last.event)}.`;
+  drawOpinion(by("last-opinion"), last.opinion);
 }
 
 /** A choice that could not be sent stays on the page. One that is not needed any more does not. `hint` says what to do. */
@@ -330,14 +338,15 @@ async function skip() {
 }
 
 async function undo() {
-  if (by("last").hidden || last === null) return;
+  const last = given.at(-1);
+  if (!last) return;
   by("undo-error").textContent = "";
   try {
     // The answer is named, so that a repetition does not retract the one before it.
-    const back = await post("/api/review/undo", { claim: last });
-    last = null;
+    const back = await post("/api/review/undo", { claim: last.claim });
+    given.pop();
     done.answered = Math.max(0, done.answered - 1);
-    by("last").hidden = true;
+    drawLast();
     if (back.state === "request") {
       drawRequest(back);
       setOpen(back.open);
@@ -347,6 +356,10 @@ async function undo() {
       await next("Your last answer is retracted.");
     }
   } catch (error) {
+    if (error.status === 409) {
+      given.pop();
+      drawLast();
+    }
     const hint = error.status === 409 ? "" : " It is not certain that your answer is retracted: undo it again.";
     by("undo-error").textContent = `${sentence(error.message)}${hint}`;
   }

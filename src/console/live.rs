@@ -1,4 +1,4 @@
-//! `/api/live`: server-sent events that tell pages when there is something new to read.
+//! `/api/live`: an event for the pages whenever there is something new to read.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -109,6 +109,32 @@ fn a_wrong_token_is_refused_on_the_page_and_a_right_one_leads_on() {
     assert_eq!(browser.cookies(), serde_json::json!([]));
 }
 
+#[test]
+fn a_forged_request_is_refused_by_the_server() {
+    let world = World::start();
+    let body = format!(r#"{{"name":"ann","secret":"{}"}}"#, world.reviewer);
+    let headers = [("content-type", "application/json"), ("x-aegis-csrf", "login")];
+    let login = send(&world, "POST", "/api/login", &headers, &body);
+    let cookie = login.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let session = send(&world, "GET", "/api/session", &[("cookie", &cookie)], "");
+    let session: serde_json::Value = serde_json::from_slice(session.body()).unwrap();
+    let csrf = session["csrf"].as_str().unwrap();
+    let status = |more: &[(&str, &str)]| {
+        let headers = [&[("cookie", cookie.as_str())], more].concat();
+        send(&world, "POST", "/api/review/unskip", &headers, "").status().as_u16()
+    };
+    assert_eq!(status(&[("x-aegis-csrf", csrf), ("origin", &world.address)]), 200);
+    for forged in [
+        &[] as &[_],
+        &[("origin", world.address.as_str())],
+        &[("x-aegis-csrf", "x")],
+        &[("x-aegis-csrf", csrf), ("origin", "http://evil.example")],
+        &[("x-aegis-csrf", csrf), ("sec-fetch-site", "cross-site")],
+    ] {
+        assert_eq!(status(forged), 403, "{forged:?}");
+    }
+}
+
 /// The browser is logged in, and opens a page of another site that tries to use this.
 #[test]
 fn a_request_that_another_site_forges_changes_nothing() {

@@ -33,6 +33,17 @@ pub fn contain<T>(work: impl FnOnce() -> T) -> thread::Result<T> {
     result
 }
 
+/// Calls `work` and returns its result. A panic is logged, and it is not fatal even on a marked thread.
+///
+/// # Errors
+/// Returns the payload of the panic if `work` panics.
+pub fn survive<T>(work: impl FnOnce() -> T) -> thread::Result<T> {
+    let part = FATAL.take();
+    let result = catch_unwind(AssertUnwindSafe(work));
+    FATAL.set(part);
+    result
+}
+
 /// Replaces the process's panic hook. `on_fatal` is called on a marked thread that panics, with the part that it was marked
 /// with.
 pub fn install(on_fatal: impl Fn(&'static str) + Send + Sync + 'static) {
@@ -107,6 +118,12 @@ mod tests {
         assert_eq!(panics(false, false), 0);
         assert_eq!(panics(true, true), 0);
         assert_eq!(panics(true, false), 1);
+        let survived = thread::spawn(|| {
+            mark_fatal("tested");
+            assert!(survive(|| panic!("survived on purpose")).is_err());
+            FATAL.get()
+        });
+        assert_eq!((survived.join().unwrap(), FATAL_PANICS.load(Ordering::SeqCst)), (Some("tested"), 1));
         set_hook(before);
     }
 

@@ -9,6 +9,12 @@ if ! command -v mvn >/dev/null; then
   exit 69
 fi
 
+# The tests of the console need Chromium and its driver.
+tests/console/fetch.sh >/dev/null || {
+  echo "make test needs Chromium and chromedriver for the pages of the console: see above." >&2
+  exit 69
+}
+
 # Tests kill the program at the named points of src/crash.rs.
 set -- --features crash-points "$@"
 

@@ -18,11 +18,11 @@ pub struct Console {
     /// The file of the users, which `aegis console user` writes, relative to the configuration's folder. If empty, everyone
     /// who reaches the address is the reviewer `local`. A running console follows changes of this file.
     pub credentials: PathBuf,
-    /// The header with the name of a user whom a proxy has authenticated, e.g. `x-forwarded-user`. It is trusted on
-    /// loopback, and elsewhere only with `proxy_secret_file`. If empty, no header is trusted.
+    /// The header with the name of a user whom a proxy has authenticated, e.g. `x-forwarded-user`. It needs
+    /// `proxy_secret_file`. If empty, no header is trusted.
     pub proxy_header: String,
     /// A file with the secret that the proxy sends in the header `x-aegis-proxy-secret`, relative to the configuration's
-    /// folder. If empty, a proxy on the same machine needs none.
+    /// folder. Without it, a page of another site could send the header to a console on the same machine.
     pub proxy_secret_file: PathBuf,
     /// If true, the page of reviews shows the texts of messages. No other page ever does.
     pub show_text: bool,
@@ -136,11 +136,10 @@ impl Console {
                             `aegis console user add NAME --kind proxy`"
                     .into());
             }
-            if !address.ip().is_loopback() && self.proxy_secret_file.as_os_str().is_empty() {
-                return Err(format!(
-                    "console.proxy_header is trusted and console.listen is {address}, so that others than the proxy can send \
-                     it: set console.proxy_secret_file, or listen on 127.0.0.1"
-                ));
+            if self.proxy_secret_file.as_os_str().is_empty() {
+                return Err("console.proxy_header needs console.proxy_secret_file: without a secret, others than the proxy \
+                            can send the header, also a page of another site whose name resolves to this machine"
+                    .into());
             }
             if axum::http::HeaderName::from_bytes(self.proxy_header.as_bytes()).is_err() {
                 return Err("console.proxy_header is not the name of a header".into());
@@ -178,7 +177,8 @@ mod tests {
             ("localhost:1", "", "", ""),
             ("", "", "x-user", ""),
             ("0.0.0.0:1", "users", "x-user", ""),
-            ("", "users", "x user", ""),
+            ("", "users", "x-user", ""),
+            ("", "users", "x user", "secret"),
         ] {
             assert!(check(listen, credentials, header, secret).is_err(), "{listen} {header}");
         }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use super::access::Access;
 use super::feed::Feed;
 use crate::config::{Config, Live};
@@ -22,4 +24,6 @@ pub struct App {
     pub feed: Arc<Feed>,
     /// The review queue.
     pub reviews: Arc<Reviews>,
+    /// The operations of reviewers that may run at the same time. Each has a thread, and can wait for the brokers.
+    pub review_work: Arc<Semaphore>,
 }

@@ -1,4 +1,4 @@
-//! `/api/live`: server-sent events that tell pages when there is something new to read.
+//! `/api/live`: an event for the pages whenever there is something new to read.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use super::access::Session;
 
 /// The least time between two events.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// The time after which a browser connects again.
+const RETRY: Duration = Duration::from_millis(500);
 /// The time after which a comment is sent, so that both sides notice a connection that is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -34,7 +36,7 @@ pub async fn live(
         }
         let version = *changes.borrow_and_update();
         let data = json!({ "version": version, "broker": app.feed.broker() });
-        let event = Event::default().event("state").data(data.to_string());
+        let event = Event::default().event("state").retry(RETRY).data(data.to_string());
         Some((Ok(event), (app, changes, false)))
     });
     Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))

@@ -36,12 +36,14 @@ const FILES: &[(&str, &str, &str)] = &[
 /// Returns the routes of the files.
 pub fn routes() -> Router<Arc<App>> {
     let add = |router: Router<Arc<App>>, (path, kind, text): &'static (&str, &str, &str)| {
-        router.route(path, get(move || async move { file(kind, text) }))
+        router.route(path, get(move || async move { file(path, kind, text) }))
     };
     FILES.iter().fold(Router::new(), add)
 }
 
-/// Returns a file. It is asked for again each time, because a new version of the program may have another.
-fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text)
+/// Returns a file. It is requested again each time, because a new version of the program may have another. The page of
+/// reviews is not kept by the browser when it is left, because it shows texts.
+fn file(path: &'static str, kind: &'static str, text: &'static str) -> impl IntoResponse {
+    let cache = if path == "/review" { "no-store" } else { "no-cache" };
+    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, cache)], text)
 }

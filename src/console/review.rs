@@ -84,13 +84,17 @@ async fn next(
     if app.policies.now().get(&body.policy).is_none() {
         return Err(ApiError::new(StatusCode::NOT_FOUND, "the policies file has no such policy"));
     }
-    Ok(match app.reviews.next(&session.name, &body.policy) {
-        Ok(Next::Served(served)) => {
-            Json(request(&app, &served, app.reviews.open_of(&body.policy))).into_response()
-        }
-        Ok(Next::Empty { others }) => Json(json!({ "state": "empty", "open": others })).into_response(),
-        Err(error) => failure(&error),
+    let shared = Arc::clone(&app);
+    blocking(&app, move |reviews| {
+        Ok(match reviews.next(&session.name, &body.policy) {
+            Ok(Next::Served(served)) => request(&shared, &served, reviews.open_of(&body.policy)),
+            Ok(Next::Empty { others }) => json!({ "state": "empty", "open": others }),
+            // A page that is opened early waits. It is no error.
+            Err(Failed::Loading { progress }) => json!({ "state": "loading", "progress": progress }),
+            Err(error) => return Err(error),
+        })
     })
+    .await
 }
 
 /// A request that was served. Whether its answer is known does not show.
@@ -234,10 +238,11 @@ async fn skip(
     Json(body): Json<OfClaim>,
 ) -> Result<Response, ApiError> {
     session.require_reviewer()?;
-    Ok(match app.reviews.skip(&session.name, &body.claim) {
-        Ok(()) => Json(json!({ "state": "skipped" })).into_response(),
-        Err(error) => failure(&error),
+    blocking(&app, move |reviews| {
+        reviews.skip(&session.name, &body.claim)?;
+        Ok(json!({ "state": "skipped" }))
     })
+    .await
 }
 
 async fn unskip(State(app): State<Arc<App>>, session: Session) -> Result<Json<Value>, ApiError> {
@@ -245,11 +250,15 @@ async fn unskip(State(app): State<Arc<App>>, session: Session) -> Result<Json<Va
     Ok(Json(json!({ "skipped": app.reviews.forget_skipped(&session.name) })))
 }
 
-async fn undo(State(app): State<Arc<App>>, session: Session) -> Result<Response, ApiError> {
+async fn undo(
+    State(app): State<Arc<App>>,
+    session: Session,
+    Json(body): Json<OfClaim>,
+) -> Result<Response, ApiError> {
     session.require_reviewer()?;
     let shared = Arc::clone(&app);
     blocking(&app, move |reviews| {
-        Ok(match reviews.undo(&session.name)? {
+        Ok(match reviews.undo(&session.name, &body.claim)? {
             Some(served) => request(&shared, &served, reviews.open_of(&served.request.id.policy)),
             None => json!({ "state": "undone" }),
         })
@@ -263,7 +272,15 @@ async fn blocking(
     work: impl FnOnce(&Reviews) -> Result<Value, Failed> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let reviews = Arc::clone(&app.reviews);
-    let running = tokio::task::spawn_blocking(move || work(&reviews));
+    let running = async {
+        let permit = Arc::clone(&app.review_work).acquire_owned().await;
+        // The permit belongs to the work, which goes on if nothing waits for it any more.
+        let run = move || {
+            let _permit = permit;
+            work(&reviews)
+        };
+        tokio::task::spawn_blocking(run).await
+    };
     match tokio::time::timeout(TIMEOUT, running).await {
         Ok(Ok(Ok(value))) => Ok(Json(value).into_response()),
         Ok(Ok(Err(error))) => Ok(failure(&error)),
@@ -271,7 +288,7 @@ async fn blocking(
         Err(_) => Ok(answer_of(
             StatusCode::SERVICE_UNAVAILABLE,
             "brokers",
-            "the brokers have not answered in time: your choice is kept, and sending it again is safe".into(),
+            "the brokers have not answered in time: trying again is safe".into(),
         )),
     }
 }
@@ -282,7 +299,7 @@ fn failure(error: &Failed) -> Response {
         Failed::Refused(refusal) => (StatusCode::CONFLICT, refusal.name()),
         Failed::Loading { .. } => (StatusCode::SERVICE_UNAVAILABLE, "loading"),
         Failed::Send(SendError::Encode(_)) => (StatusCode::UNPROCESSABLE_ENTITY, "label"),
-        Failed::Send(SendError::Commit(_)) | Failed::Text(TextError::Source(_)) => {
+        Failed::Send(SendError::Commit(_) | SendError::Busy) | Failed::Text(TextError::Source(_)) => {
             (StatusCode::SERVICE_UNAVAILABLE, "brokers")
         }
         Failed::Text(_) => (StatusCode::UNPROCESSABLE_ENTITY, "text"),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -12,6 +13,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Semaphore;
 
 use super::access::{self, Access, CredentialsError};
 use super::api::ApiError;
@@ -20,11 +22,14 @@ use super::{App, live, pages, review};
 use crate::config::{Config, Live};
 use crate::kafka::Connection;
 use crate::ops::http::{Limits, ServeError, Server};
+use crate::panics;
 use crate::registry::RegistryError;
 use crate::review::{Following, ReviewError, Reviews};
 
 /// The number of connections. A browser holds up to six, one of them for events.
 pub const MAX_CONNECTIONS: usize = 64;
+/// The number of operations of reviewers that run at the same time.
+const MAX_REVIEW_WORK: usize = 32;
 /// The time within which a request must arrive.
 const IDLE: Duration = Duration::from_secs(30);
 /// The greatest size of a request's body, in bytes.
@@ -100,7 +105,8 @@ impl Console {
         let feed = Arc::new(Feed::new(&config));
         let threads = feed::Threads::start(&config, &policies, &connection, &feed, metrics)?;
         let (reviews, following) = Reviews::start(&config, &policies, &connection, access.secret("reviews"))?;
-        let app = Arc::new(App { config, policies, connection, access, feed, reviews });
+        let review_work = Arc::new(Semaphore::new(MAX_REVIEW_WORK));
+        let app = Arc::new(App { config, policies, connection, access, feed, reviews, review_work });
         let limits = Limits { connections: MAX_CONNECTIONS, idle: IDLE };
         let server = Server::open("the console", address, limits, router(app), std::future::pending())?;
         Ok(Self { server, _feed: threads, _reviews: following })
@@ -130,9 +136,24 @@ fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
+/// Returns the result of `work`, or `None` if it panics. A console must not end the roles of its process.
+async fn survive<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|context| match panics::survive(|| work.as_mut().poll(context)) {
+        Ok(polled) => polled.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}
+
 /// Bounds the time of an answer, and adds the headers of every response.
 async fn finish(request: Request, next: Next) -> Response {
-    let answered = tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await;
+    let failed = || {
+        let reason = "the console failed: its log says where";
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, reason).into_response()
+    };
+    let work = async { survive(next.run(request)).await.unwrap_or_else(failed) };
+    let answered = tokio::time::timeout(ANSWER_TIMEOUT, work).await;
     let late =
         || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "there was no answer in time: are the brokers up?");
     let mut response = answered.unwrap_or_else(|_| late().into_response());
@@ -142,4 +163,17 @@ async fn finish(request: Request, next: Next) -> Response {
     let uncached = HeaderValue::from_static("no-store");
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(uncached);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_panics_is_answered() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let failing = std::future::poll_fn(|_| -> Poll<()> { panic!("on purpose") });
+        assert_eq!(runtime.block_on(survive(failing)), None);
+        assert_eq!(runtime.block_on(survive(async { 7 })), Some(7));
+    }
 }

@@ -33,6 +33,8 @@ pub struct Given {
     pub token: String,
     /// The label.
     pub label: Label,
+    /// The retraction that was sent last, perhaps without a confirmation. It keeps its id when it is sent again.
+    pub retraction: Option<Label>,
 }
 
 /// The state of one reviewer.
@@ -44,6 +46,8 @@ pub struct Reviewer {
     pub lapsed: VecDeque<Claim>,
     /// The answers, the newest last.
     pub given: VecDeque<Given>,
+    /// The claims whose answers were retracted, the newest last, each with its retraction.
+    pub undone: VecDeque<(String, Label)>,
     /// The number of requests served. It keys the draws.
     pub served: u64,
     skipped: VecDeque<RoundId>,
@@ -68,7 +72,18 @@ impl Reviewer {
         self.lapsed.retain(|claim| claim.token != token);
         // Two requests of a page may send one answer at the same time.
         self.given.retain(|given| given.token != token);
-        push_bounded(&mut self.given, Given { token: token.to_owned(), label }, MAX_UNDO);
+        push_bounded(&mut self.given, Given { token: token.to_owned(), label, retraction: None }, MAX_UNDO);
+    }
+
+    /// Remembers a confirmed retraction. Returns `false` if it was known.
+    pub fn retracted(&mut self, token: &str, retraction: &Label) -> bool {
+        let before = self.given.len();
+        self.given.retain(|given| given.token != token);
+        if self.given.len() == before {
+            return false;
+        }
+        push_bounded(&mut self.undone, (token.to_owned(), retraction.clone()), MAX_UNDO);
+        true
     }
 
     /// Remembers that a request is not to be served again.

@@ -128,16 +128,27 @@ impl Entry {
         self.request = Some(Arc::new(request));
     }
 
-    /// Adds a label. Returns `false` if the event has too many labels.
-    pub fn add_label(&mut self, label: &Label) -> bool {
-        if self.labels.iter().any(|known| known == label) {
+    /// Adds a label. If the event has too many, the oldest report or appeal without an effect is dropped: anyone can send
+    /// those, and they must not push out answers. Returns `false` if a label was dropped.
+    pub fn add_label(&mut self, label: &Label, rules: &Rules) -> bool {
+        let label = Label { categories: Vec::new(), ..label.clone() };
+        if self.labels.contains(&label) {
             return true;
         }
-        if self.labels.len() >= MAX_LABELS {
-            return false;
+        self.labels.push(label);
+        if self.labels.len() <= MAX_LABELS {
+            return true;
         }
-        self.labels.push(Label { categories: Vec::new(), ..label.clone() });
-        true
+        let without_effect = |label: &Label| {
+            matches!(label.source, Source::Report | Source::Appeal)
+                && !rules.mapping.teaches.contains(&label.source)
+                && label.corrects.is_none()
+                && label.retracts.is_none()
+        };
+        // If all have an effect, the one that came last is dropped.
+        let dropped = self.labels.iter().position(without_effect).unwrap_or(MAX_LABELS);
+        self.labels.remove(dropped);
+        false
     }
 
     /// The lane of the request.

@@ -14,6 +14,7 @@ use crate::config::Policies;
 use crate::core::ledger::Record;
 use crate::kafka::{Consumed, Followed, Follower, From, SourceError, at_time};
 use crate::ops::Shutdown;
+use crate::panics;
 
 /// The time-out for opening a topic, if the brokers are near.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,6 +77,8 @@ pub(super) fn run(reviews: &Reviews, shutdown: &Shutdown) {
             Err(SourceError::Truncated { topic, .. }) => {
                 tracing::warn!(topic, "the topic was created again: the review queue is read again");
                 positions.clear();
+                // Until everything is read again, an open request looks like one that was dropped.
+                reviews.set_loading("a topic was created again");
                 reviews.queue().reset();
             }
             Err(error) => {
@@ -105,7 +108,8 @@ fn follow(reviews: &Reviews, shutdown: &Shutdown, positions: &mut Positions) -> 
             positions.insert(name(stream.topic), next);
         }
         read?;
-        if streams.iter().all(|stream| stream.caught_up && stream.next.is_none()) {
+        // Under load there is always a record that waits.
+        if streams.iter().all(|stream| stream.caught_up) {
             reviews.set_followed(Ok(()));
         }
         if upkeep.elapsed() >= UPKEEP_INTERVAL {
@@ -145,7 +149,12 @@ fn step(reviews: &Reviews, shutdown: &Shutdown, streams: &mut [Stream]) -> Resul
         if let Some(stream) = oldest
             && let Some(record) = stream.next.take()
         {
-            apply(reviews, shutdown, stream.topic, &record);
+            let topic = stream.topic;
+            if panics::survive(|| apply(reviews, shutdown, topic, &record)).is_err() {
+                let (partition, offset) = (record.partition, record.offset);
+                tracing::error!(topic = name(topic), partition, offset, "the review queue skips this record");
+                reviews.unread(name(topic));
+            }
         }
     }
     Ok(())
@@ -207,7 +216,8 @@ fn apply(reviews: &Reviews, shutdown: &Shutdown, topic: Topic, record: &Consumed
         },
         Topic::Labels if record.payload.is_none() => return,
         Topic::Labels => match received().labels(&reviews.defaults) {
-            Ok(labels) => labels.iter().all(|label| reviews.queue().on_label(label)),
+            // A label of an unknown policy must not hide those that follow it in the record.
+            Ok(labels) => labels.iter().fold(true, |known, label| reviews.queue().on_label(label) && known),
             Err(_) => false,
         },
         Topic::Ledger => {
@@ -235,7 +245,11 @@ pub(super) fn start(
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     let (reviews, shutdown) = (Arc::clone(reviews), shutdown.clone());
     std::thread::Builder::new().name("review".into()).spawn(move || {
-        crate::panics::mark_fatal("console");
-        run(&reviews, &shutdown);
+        // A console must not end the roles of its process. A panic is logged, and the topics are read again.
+        while panics::survive(|| run(&reviews, &shutdown)).is_err() {
+            reviews.set_loading("reading failed, and begins again");
+            reviews.queue().reset();
+            let _ = shutdown.wait_for(RETRY_WAIT);
+        }
     })
 }

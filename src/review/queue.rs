@@ -88,6 +88,15 @@ pub enum Prepared {
     },
 }
 
+/// A retraction that may be sent.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PreparedUndo {
+    /// The retraction to send.
+    Send(Box<Label>),
+    /// The brokers have the retraction already.
+    Undone(Box<Label>),
+}
+
 /// Names by tenant. The empty tenant stands for all.
 type ByTenant = BTreeMap<String, BTreeSet<String>>;
 
@@ -192,13 +201,10 @@ impl Queue {
 
     /// Adds a label of any tool. Returns `false` if its policy is not known.
     pub fn on_label(&mut self, label: &Label) -> bool {
-        if !self.rules.contains_key(&label.policy) {
-            return false;
-        }
+        let Some(rules) = self.rules.get(&label.policy) else { return false };
         let id = label.round();
-        if !self.shelves.entry(&id).add_label(label) {
-            self.counts.dropped_labels += 1;
-        }
+        let dropped = !self.shelves.entry(&id).add_label(label, rules);
+        self.counts.dropped_labels += u64::from(dropped);
         self.reshelve(&id);
         self.drop_excess();
         true
@@ -224,7 +230,8 @@ impl Queue {
         }
     }
 
-    /// Returns the request that the reviewer has, or the next one of the policy.
+    /// Returns the request that the reviewer has, or the next one of the policy. There is none of a tenant for which the
+    /// reviewer is in quarantine.
     pub fn next(&mut self, reviewer: &str, policy: &str, now: Millis) -> Next {
         self.expire(now);
         if let Some(served) = self.resume(reviewer, policy, now) {
@@ -250,6 +257,7 @@ impl Queue {
     fn resume(&mut self, reviewer: &str, policy: &str, now: Millis) -> Option<Served> {
         let claim = self.reviewers.get_mut(reviewer)?.current.take()?;
         let usable = claim.id.policy == policy
+            && !self.is_quarantined(&claim.id.tenant, reviewer)
             && self.closed(&claim.id).is_none()
             && !self.answered(reviewer, &claim.id);
         usable.then(|| self.hold(reviewer, claim, now)).flatten()
@@ -305,7 +313,11 @@ impl Queue {
         )]
         let first = (rules.draw(&service, "which gold") * shelves.gold.len() as f64) as usize;
         let ids = || shelves.gold.values();
-        let unseen = |id: &&RoundId| !self.answered(reviewer, id) && !self.skipped(reviewer, id);
+        let unseen = |id: &&RoundId| {
+            !self.answered(reviewer, id)
+                && !self.skipped(reviewer, id)
+                && !self.is_quarantined(&id.tenant, reviewer)
+        };
         ids().skip(first).chain(ids().take(first)).find(unseen).cloned()
     }
 
@@ -333,7 +345,10 @@ impl Queue {
     /// Returns `true` if the request can be served to the reviewer.
     fn may_have(&self, reviewer: &str, id: &RoundId) -> bool {
         let Status::Open { missing } = self.status(id) else { return false };
-        self.holders(reviewer, id) < missing && !self.answered(reviewer, id) && !self.skipped(reviewer, id)
+        self.holders(reviewer, id) < missing
+            && !self.answered(reviewer, id)
+            && !self.skipped(reviewer, id)
+            && !self.is_quarantined(&id.tenant, reviewer)
     }
 
     /// The number of other reviewers who have the request.
@@ -430,29 +445,57 @@ impl Queue {
         self.reviewers.get_mut(reviewer).map_or(0, Reviewer::forget_skipped)
     }
 
-    /// Returns the retraction of the reviewer's last answer, without its time.
+    /// Returns the retraction of the reviewer's answer to the claim `token`. It is the same when it is sent again.
     ///
     /// # Errors
-    /// Returns an error if there is no answer to undo.
-    pub fn prepare_undo(&self, reviewer: &str) -> Result<Label, Refusal> {
-        let given = self.reviewers.get(reviewer).and_then(|reviewer| reviewer.given.back());
-        let label = &given.ok_or(Refusal::NothingToUndo)?.label;
-        let number = self.shelves.get(&label.round()).map_or(2, |entry| entry.next_number(reviewer));
-        Ok(Label {
-            id: label_id(reviewer, number),
-            verdict: None,
-            categories: Vec::new(),
-            retracts: Some(label.id.clone()),
-            ..label.clone()
-        })
+    /// Returns an error if there is no such answer to undo.
+    pub fn prepare_undo(
+        &mut self,
+        reviewer: &str,
+        token: &str,
+        now: Millis,
+    ) -> Result<PreparedUndo, Refusal> {
+        let state = self.reviewers.get_mut(reviewer).ok_or(Refusal::NothingToUndo)?;
+        let Some(given) = state.given.iter_mut().find(|given| given.token == token) else {
+            let undone = state.undone.iter().find(|(undone, _)| undone == token);
+            let (_, retraction) = undone.ok_or(Refusal::NothingToUndo)?;
+            return Ok(PreparedUndo::Undone(Box::new(retraction.clone())));
+        };
+        let retraction = given.retraction.get_or_insert_with(|| {
+            let label = &given.label;
+            let number = self.shelves.get(&label.round()).map_or(2, |entry| entry.next_number(reviewer));
+            Label {
+                id: label_id(reviewer, number),
+                time: now,
+                verdict: None,
+                categories: Vec::new(),
+                retracts: Some(label.id.clone()),
+                ..label.clone()
+            }
+        });
+        Ok(PreparedUndo::Send(Box::new(retraction.clone())))
+    }
+
+    /// The claim of the reviewer's last answer.
+    #[cfg(test)]
+    pub fn last_answer(&self, reviewer: &str) -> Option<String> {
+        Some(self.reviewers.get(reviewer)?.given.back()?.token.clone())
     }
 
     /// Records that the brokers have the retraction, and gives the request back to the reviewer if it is open.
-    pub fn confirm_undo(&mut self, reviewer: &str, retraction: &Label, now: Millis) -> Option<Served> {
+    pub fn confirm_undo(
+        &mut self,
+        reviewer: &str,
+        token: &str,
+        retraction: &Label,
+        now: Millis,
+    ) -> Option<Served> {
         self.expire(now);
         self.on_label(retraction);
         let state = self.reviewers.entry(reviewer.to_owned()).or_default();
-        state.given.pop_back_if(|given| Some(&given.label.id) == retraction.retracts.as_ref());
+        if !state.retracted(token, retraction) {
+            return None;
+        }
         state.current = None;
         let id = retraction.round();
         self.has_room(reviewer, &id).then(|| self.claim(reviewer, &id, now)).flatten()
@@ -475,6 +518,12 @@ impl Queue {
     #[must_use]
     pub fn is_quarantined(&self, tenant: &str, annotator: &str) -> bool {
         has(&self.quarantined, tenant, annotator)
+    }
+
+    /// Returns `true` if the person's labels do not count for some tenant.
+    #[must_use]
+    pub fn is_quarantined_anywhere(&self, annotator: &str) -> bool {
+        self.quarantined.values().any(|names| names.contains(annotator))
     }
 
     /// Returns the status of an event.

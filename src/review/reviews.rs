@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::follow;
-use super::queue::{Counts, Next, Prepared, Queue, Served, Settings};
+use super::queue::{Counts, Next, Prepared, PreparedUndo, Queue, Served, Settings};
 use super::refusal::Refusal;
-use super::sender::{SendError, Sender};
+use super::sender::{SendError, Sender, Shared};
 use super::texts::{TextError, Texts};
 use crate::codec::{Defaults, Schemas};
 use crate::config::{Config, Live};
@@ -77,8 +77,8 @@ pub struct Reviews {
     pub(super) clock: fn() -> Millis,
     queue: Mutex<Queue>,
     followed: Mutex<Followed>,
-    texts: Mutex<Texts>,
-    sender: Mutex<Sender>,
+    texts: Texts,
+    sender: Shared,
     unread: AtomicU64,
     reported: Mutex<Counts>,
 }
@@ -131,8 +131,8 @@ impl Reviews {
         let reviews = Arc::new(Self {
             queue: Mutex::new(Queue::new(settings, follow::rules(&policies.now()))),
             followed: Mutex::new(Followed::Loading("the topics are being opened".into())),
-            texts: Mutex::new(Texts::new(connection, &config.topics.events, defaults.clone())),
-            sender: Mutex::new(Sender::new(connection, &config.topics.labels)),
+            texts: Texts::new(connection, &config.topics.events, defaults.clone()),
+            sender: Shared::new(Sender::new(connection, &config.topics.labels)),
             registry: Registry::from_config(&config.registry)?,
             config: Arc::clone(config),
             policies: policies.clone(),
@@ -159,6 +159,11 @@ impl Reviews {
             (Err(error), Followed::Loading(_)) => Followed::Loading(error),
             (Err(error), _) => Followed::Behind(error),
         };
+    }
+
+    /// Sets the state of following: the topics are read from their beginning again.
+    pub(super) fn set_loading(&self, progress: &str) {
+        *lock(&self.followed) = Followed::Loading(progress.to_owned());
     }
 
     /// Counts a record that cannot be read.
@@ -233,10 +238,17 @@ impl Reviews {
     /// Returns the request that the reviewer has, or the next one of the policy.
     ///
     /// # Errors
-    /// Returns [`Failed::Loading`] until the topics have been read.
+    /// Returns [`Failed::Loading`] until the topics have been read, and a refusal if the reviewer is in quarantine.
     pub fn next(&self, reviewer: &str, policy: &str) -> Result<Next, Failed> {
         self.ready()?;
-        Ok(self.queue().next(reviewer, policy, (self.clock)()))
+        let mut queue = self.queue();
+        let next = queue.next(reviewer, policy, (self.clock)());
+        match next {
+            Next::Empty { others } if others > 0 && queue.is_quarantined_anywhere(reviewer) => {
+                Err(Refusal::Quarantined.into())
+            }
+            next => Ok(next),
+        }
     }
 
     /// Extends a claim.
@@ -244,6 +256,7 @@ impl Reviews {
     /// # Errors
     /// Returns the reason for which the request can no longer be answered.
     pub fn touch(&self, reviewer: &str, token: &str) -> Result<Served, Failed> {
+        self.ready()?;
         Ok(self.queue().touch(reviewer, token, (self.clock)())?)
     }
 
@@ -252,12 +265,19 @@ impl Reviews {
     /// # Errors
     /// Returns an error if the claim is not known, the request is closed, or its text cannot be read.
     pub fn text(&self, reviewer: &str, token: &str) -> Result<(Arc<ReviewRequest>, Arc<Event>), Failed> {
+        self.ready()?;
         let request = self.queue().request(reviewer, token)?;
         let stop = || false;
         let waiting = self.registry.as_ref().map(|registry| registry.waiting(&stop));
-        let read = lock(&self.texts).read(&request, waiting.as_ref().map(|waiting| waiting as &dyn Schemas));
+        let read = self.texts.read(&request, waiting.as_ref().map(|waiting| waiting as &dyn Schemas));
         match read {
-            Ok(event) => Ok((request, event)),
+            Ok(event) => {
+                // The claim may have ended while the brokers were waited for.
+                if self.queue().request(reviewer, token).is_err() {
+                    self.texts.forget(&request.id);
+                }
+                Ok((request, event))
+            }
             Err(TextError::Expired) => {
                 self.queue().on_expired(&request.id);
                 Err(Refusal::Expired.into())
@@ -277,28 +297,36 @@ impl Reviews {
         token: &str,
         verdict: &Verdict,
     ) -> Result<(Label, Arc<ReviewRequest>), Failed> {
-        let now = (self.clock)();
+        self.ready()?;
         // The guard must not live while the brokers are waited for.
-        let prepared = self.queue().prepare_answer(reviewer, token, now)?;
-        let (request, id, source) = match prepared {
-            Prepared::Sent { label, request } if label.verdict == Some(verdict.finding) => {
-                return Ok((*label, request));
-            }
-            Prepared::Sent { .. } => return Err(Refusal::AlreadyAnswered.into()),
+        let prepare = || self.queue().prepare_answer(reviewer, token, (self.clock)());
+        let repeated = |label: Box<Label>, request| match label.verdict {
+            Some(known) if known == verdict.finding => Ok((*label, request)),
+            _ => Err(Refusal::AlreadyAnswered.into()),
+        };
+        // An answer that is sent again does not wait for other labels, and nor does that of a claim that has ended.
+        if let Prepared::Sent { label, request } = prepare()? {
+            return repeated(label, request);
+        }
+        let mut sender = self.sender.take(self.send_timeout())?;
+        // The claim may have ended meanwhile.
+        let (request, id, source) = match prepare()? {
+            Prepared::Sent { label, request } => return repeated(label, request),
             Prepared::Send { request, label, source } => (request, label, source),
         };
         let label = Label {
             annotator: Some(reviewer.to_owned()),
             categories: verdict.categories.clone(),
-            time: now,
+            time: (self.clock)(),
             source,
             inclusion_probability: Some(request.inclusion_probability),
             decision: Some(request.decision),
             ..Label::new(&request.id, id, verdict.finding)
         };
-        lock(&self.sender).send(&label)?;
+        sender.send(&label)?;
         self.queue().confirm_answer(reviewer, token, &label);
-        lock(&self.texts).forget(&request.id);
+        drop(sender);
+        self.texts.forget(&request.id);
         // A reviewer's metrics must not tell which requests have reference answers, and nor must those of the team.
         debug_assert!(matches!(label.source, Source::Review | Source::Calibration));
         metrics::REVIEW_ANSWERED.with([verdict.finding.word()]).increment(1);
@@ -313,9 +341,14 @@ impl Reviews {
         let request = self.queue().request(reviewer, token);
         self.queue().skip(reviewer, token)?;
         if let Ok(request) = request {
-            lock(&self.texts).forget(&request.id);
+            self.texts.forget(&request.id);
         }
         Ok(())
+    }
+
+    /// The time that a label waits for those before it. Its claim lasts longer.
+    fn send_timeout(&self) -> Duration {
+        Duration::from_millis(self.config.console.claim_ms / 2)
     }
 
     /// Serves the skipped requests of the reviewer again. Returns their number.
@@ -323,14 +356,21 @@ impl Reviews {
         self.queue().forget_skipped(reviewer)
     }
 
-    /// Retracts the last answer of the reviewer, and gives the request back if it is open.
+    /// Retracts the answer of the reviewer to a claim, and gives the request back if it is open. A repetition changes
+    /// nothing.
     ///
     /// # Errors
     /// Returns an error if there is none, or if the brokers do not confirm the retraction.
-    pub fn undo(&self, reviewer: &str) -> Result<Option<Served>, Failed> {
-        let retraction = Label { time: (self.clock)(), ..self.queue().prepare_undo(reviewer)? };
-        lock(&self.sender).send(&retraction)?;
-        Ok(self.queue().confirm_undo(reviewer, &retraction, (self.clock)()))
+    pub fn undo(&self, reviewer: &str, token: &str) -> Result<Option<Served>, Failed> {
+        self.ready()?;
+        let mut sender = self.sender.take(self.send_timeout())?;
+        let prepared = self.queue().prepare_undo(reviewer, token, (self.clock)())?;
+        let retraction = match prepared {
+            PreparedUndo::Send(retraction) => retraction,
+            PreparedUndo::Undone(_) => return Ok(None),
+        };
+        sender.send(&retraction)?;
+        Ok(self.queue().confirm_undo(reviewer, token, &retraction, (self.clock)()))
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::entry::{Lane, Place, Rules, Status};
-use super::queue::{Next, Prepared, Queue, Served, Settings};
+use super::entry::{Lane, MAX_LABELS, Place, Rules, Status};
+use super::queue::{Next, Prepared, PreparedUndo, Queue, Served, Settings};
 use super::refusal::Refusal;
 use crate::config::Policies;
 use crate::core::decision::{Origin, ReviewReason, Sampling};
@@ -97,8 +97,11 @@ fn answer(
 }
 
 fn undo(queue: &mut Queue, reviewer: &str, now: Millis) -> Option<Served> {
-    let retraction = queue.prepare_undo(reviewer).ok()?;
-    queue.confirm_undo(reviewer, &retraction, now)
+    let token = queue.last_answer(reviewer)?;
+    match queue.prepare_undo(reviewer, &token, now).ok()? {
+        PreparedUndo::Send(retraction) => queue.confirm_undo(reviewer, &token, &retraction, now),
+        PreparedUndo::Undone(_) => None,
+    }
 }
 
 fn event(served: &Served) -> String {
@@ -246,9 +249,10 @@ fn an_answer_that_is_sent_again_is_the_same_label() {
     let Prepared::Send { label, .. } = prepared else { panic!("{prepared:?}") };
     let sent = Label { annotator: Some("a".into()), ..Label::new(&id(1), label, Finding::Unsafe) };
     queue.on_label(&sent);
+    let one_token = one.token.clone();
     let again = queue.prepare_answer("a", &one.token, 3);
     assert_eq!(again, Ok(Prepared::Sent { label: Box::new(sent), request: one.request }));
-    assert!(queue.prepare_undo("a").is_ok());
+    assert!(queue.prepare_undo("a", &one_token, 3).is_ok());
 }
 
 #[test]
@@ -265,6 +269,56 @@ fn undo_retracts_the_last_answer_and_gives_the_request_back() {
     assert_eq!(again.id, "console/a/3", "the retraction has the second number");
     assert_eq!(event(&served(&mut queue, "b", 3).unwrap()), event(&other));
     assert!(undo(&mut queue, "a", 4).is_some() && undo(&mut queue, "a", 5).is_none());
+}
+
+#[test]
+fn an_undo_that_is_sent_again_retracts_the_same_answer() {
+    let mut queue = queue(settings());
+    (0..2).for_each(|number| add(&mut queue, number, Lane::Held));
+    let tokens = [0, 1].map(|now| {
+        let one = served(&mut queue, "a", now).unwrap();
+        answer(&mut queue, "a", &one.token, now, Finding::Safe).unwrap();
+        one.token
+    });
+    let prepared = queue.prepare_undo("a", &tokens[1], 2).unwrap();
+    assert_eq!(queue.prepare_undo("a", &tokens[1], 3).unwrap(), prepared, "the brokers have not answered");
+    let PreparedUndo::Send(retraction) = prepared else { panic!("{prepared:?}") };
+    let back = queue.confirm_undo("a", &tokens[1], &retraction, 4).unwrap();
+    let again = queue.prepare_undo("a", &tokens[1], 5);
+    assert_eq!(again, Ok(PreparedUndo::Undone(retraction.clone())));
+    assert_eq!(queue.confirm_undo("a", &tokens[1], &retraction, 5), None);
+    assert_eq!(served(&mut queue, "a", 6).unwrap().token, back.token, "the request stays with its reviewer");
+    assert_eq!(queue.status(&id(0)), Status::Answered, "the earlier answer stands");
+    assert_eq!(queue.prepare_undo("a", "forged", 6), Err(Refusal::NothingToUndo));
+    assert_eq!(queue.prepare_undo("b", &tokens[0], 6), Err(Refusal::NothingToUndo));
+}
+
+#[test]
+fn reports_never_make_a_request_unanswerable() {
+    let mut queue = queue(settings());
+    add(&mut queue, 1, Lane::Held);
+    for number in 0..2 * MAX_LABELS {
+        let report = label(1, "user", Source::Report, Finding::Unsafe);
+        queue.on_label(&Label { id: format!("r{number}"), categories: vec!["spam".into()], ..report });
+    }
+    assert_eq!(queue.counts().dropped_labels, u64::try_from(MAX_LABELS).unwrap());
+    let one = served(&mut queue, "a", 0).unwrap();
+    let sent = answer(&mut queue, "a", &one.token, 1, Finding::Safe).unwrap();
+    let dropped = queue.counts().dropped_labels;
+    queue.on_label(&Label { categories: vec!["spam".into()], ..sent });
+    assert_eq!(queue.counts().dropped_labels, dropped, "it is known");
+    assert_eq!(queue.status(&id(1)), Status::Answered);
+    assert!(undo(&mut queue, "a", 2).is_some());
+}
+
+#[test]
+fn a_reviewer_in_quarantine_is_served_nothing() {
+    let mut queue = queue(settings());
+    add(&mut queue, 1, Lane::Held);
+    assert!(served(&mut queue, "a", 0).is_some());
+    queue.on_edit(&EditAction::Quarantine { tenant: "t".into(), annotator: "a".into() });
+    assert_eq!(queue.next("a", POLICY, 1), Next::Empty { others: 1 });
+    assert!(queue.is_quarantined_anywhere("a") && served(&mut queue, "b", 1).is_some());
 }
 
 #[test]

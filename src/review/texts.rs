@@ -1,7 +1,7 @@
 //! Reads the conversation of a request when it is shown. Texts stay in memory while they are shown, and nowhere else.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -42,8 +42,14 @@ pub struct Texts {
     connection: Connection,
     topic: String,
     defaults: Defaults,
-    lookup: Option<Lookup>,
-    shown: VecDeque<(RoundId, Arc<Event>)>,
+    /// It is locked while the brokers are waited for.
+    lookup: Mutex<Option<Lookup>>,
+    /// It is never locked for long.
+    shown: Mutex<VecDeque<(RoundId, Arc<Event>)>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Texts {
@@ -51,7 +57,7 @@ impl Texts {
     #[must_use]
     pub fn new(connection: &Connection, topic: &str, defaults: Defaults) -> Self {
         let (connection, topic) = (connection.clone(), topic.to_owned());
-        Self { connection, topic, defaults, lookup: None, shown: VecDeque::new() }
+        Self { connection, topic, defaults, lookup: Mutex::default(), shown: Mutex::default() }
     }
 
     /// Returns the event of a request.
@@ -59,11 +65,11 @@ impl Texts {
     /// # Errors
     /// Returns a [`TextError`] if the event is deleted or cannot be read.
     pub fn read(
-        &mut self,
+        &self,
         request: &ReviewRequest,
         schemas: Option<&dyn Schemas>,
     ) -> Result<Arc<Event>, TextError> {
-        if let Some((_, event)) = self.shown.iter().find(|(id, _)| *id == request.id) {
+        if let Some((_, event)) = lock(&self.shown).iter().find(|(id, _)| *id == request.id) {
             return Ok(Arc::clone(event));
         }
         if request.origin.topic != self.topic {
@@ -85,27 +91,31 @@ impl Texts {
             return Err(TextError::Expired);
         }
         let event = Arc::new(event);
-        self.shown.push_back((request.id.clone(), Arc::clone(&event)));
-        if self.shown.len() > MAX_TEXTS {
-            self.shown.pop_front();
+        let mut shown = lock(&self.shown);
+        shown.retain(|(id, _)| *id != request.id);
+        shown.push_back((request.id.clone(), Arc::clone(&event)));
+        if shown.len() > MAX_TEXTS {
+            shown.pop_front();
         }
+        drop(shown);
         Ok(event)
     }
 
     /// Forgets the text of a request that is no longer shown.
-    pub fn forget(&mut self, id: &RoundId) {
-        self.shown.retain(|(shown, _)| shown != id);
+    pub fn forget(&self, id: &RoundId) {
+        lock(&self.shown).retain(|(shown, _)| shown != id);
     }
 
-    fn fetch(&mut self, at: (i32, i64)) -> Result<Option<crate::kafka::Consumed>, SourceError> {
+    fn fetch(&self, at: (i32, i64)) -> Result<Option<crate::kafka::Consumed>, SourceError> {
         let timeout = self.connection.request_timeout(TIMEOUT);
-        let mut lookup = match self.lookup.take() {
+        let mut shared = lock(&self.lookup);
+        let mut lookup = match shared.take() {
             Some(lookup) => lookup,
             None => Lookup::open(&self.connection, &self.topic, timeout)?,
         };
         let found = lookup.fetch(&[at], timeout)?;
         // After an error a new client is opened.
-        self.lookup = Some(lookup);
+        *shared = Some(lookup);
         Ok(found.into_iter().next().flatten())
     }
 }

@@ -5,7 +5,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -46,26 +46,28 @@ pub struct Browser {
     _profile: tempfile::TempDir,
 }
 
-/// Returns the folder with chromium and chromedriver, which is fetched once.
-fn programs() -> &'static Path {
-    static FOLDER: OnceLock<std::path::PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
+/// Returns the paths of chromium and chromedriver, which are fetched once.
+fn programs() -> &'static [PathBuf; 2] {
+    static PROGRAMS: OnceLock<[PathBuf; 2]> = OnceLock::new();
+    PROGRAMS.get_or_init(|| {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/console/fetch.sh");
         let output = Command::new("bash").arg(script).stderr(Stdio::inherit()).output().unwrap();
         assert!(output.status.success(), "no Chromium: see above for what to install");
-        String::from_utf8(output.stdout).unwrap().trim().into()
+        let paths = String::from_utf8(output.stdout).unwrap();
+        let paths: Vec<PathBuf> = paths.lines().map(PathBuf::from).collect();
+        paths.try_into().unwrap()
     })
 }
 
 impl Browser {
     /// Starts a browser.
     pub fn start() -> Self {
-        let folder = programs();
+        let [chromium, driver] = programs();
         // All processes of the group end when the pipe is closed, also if this process is killed.
         let script = "\"$0\" --port=0 & read -r _; kill -KILL 0";
         let mut child = Command::new("bash")
             .args(["-c", script])
-            .arg(folder.join("chromedriver"))
+            .arg(driver)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -95,7 +97,7 @@ impl Browser {
             format!("--user-data-dir={}", profile.path().display()),
         ];
         let capabilities = json!({
-            "goog:chromeOptions": { "binary": folder.join("chromium"), "args": arguments },
+            "goog:chromeOptions": { "binary": chromium, "args": arguments },
             "goog:loggingPrefs": { "browser": "ALL" },
             "unhandledPromptBehavior": "ignore",
         });

@@ -13,11 +13,12 @@ use crate::browser::{Browser, key};
 use crate::support::flow::{event, event_record, label, label_record, poison};
 use crate::world::World;
 
-const PAGES: [(&str, &str); 4] = [
+const PAGES: [(&str, &str); 5] = [
     ("/", "Overview"),
     ("/experts", "Experts"),
     ("/decisions", "Decisions"),
     ("/dead-letters", "Dead letters"),
+    ("/review", "Review"),
 ];
 
 /// Sends events, bad records and labels, and waits until the console has seen their outcomes.

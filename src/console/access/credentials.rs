@@ -312,9 +312,9 @@ impl Credentials {
         all.write(path)
     }
 
-    /// Replaces the file, which only its owner can read. A console never sees half of it.
+    /// Replaces the file, and keeps its owner and mode. Only the owner can read a new one. A console never sees half of it.
     fn write(&self, path: &Path) -> Result<(), CredentialsError> {
-        use std::os::unix::fs::OpenOptionsExt as _;
+        use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
         let failed = |source| CredentialsError::File { path: path.into(), source };
         let mut text = HEADER.to_owned();
         for entry in &self.0 {
@@ -322,15 +322,30 @@ impl Credentials {
             text.push('\n');
         }
         let new = path.with_extension(format!("new-{}", std::process::id()));
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
             .open(&new)
             .map_err(failed)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-        fs::rename(&new, path).map_err(failed)
+        let as_before = || match fs::metadata(path) {
+            // The console may run as another user than the one who adds users.
+            Ok(old) => {
+                fchown(&file, Some(old.uid()), Some(old.gid()))?;
+                file.set_permissions(old.permissions())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        };
+        let written = as_before()
+            .and_then(|()| (&file).write_all(text.as_bytes()))
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::rename(&new, path));
+        written.map_err(|error| {
+            let _ = fs::remove_file(&new); // it is of no use
+            failed(error)
+        })
     }
 }
 
@@ -394,6 +409,8 @@ fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -402,7 +419,11 @@ mod tests {
         let path = folder.path().join("users");
         let token = Credentials::add(&path, "ann", Role::Reviewer, Kind::Token).unwrap().unwrap();
         let password = Credentials::add(&path, "bob", Role::Viewer, Kind::Password).unwrap().unwrap();
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert_eq!(Credentials::add(&path, "eve", Role::Viewer, Kind::Proxy).unwrap(), None);
+        assert_eq!(mode(), 0o640, "the group that reads the file can read the new one");
         let text = fs::read_to_string(&path).unwrap();
         assert!(!text.contains(&token) && !text.contains(&password), "secrets are hashed");
         let all = Credentials::read(&path).unwrap();
@@ -423,8 +444,6 @@ mod tests {
         Credentials::remove(&path, "ann").unwrap();
         assert!(Credentials::read(&path).unwrap().with_token(&token).is_none());
         assert!(matches!(Credentials::remove(&path, "ann"), Err(CredentialsError::Missing { .. })));
-        use std::os::unix::fs::PermissionsExt as _;
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::credentials::{Entry, MAX_SECRET};
+use super::failures::Attempt;
 use super::secrets::{self, Digest};
 use super::{Access, ApiError, Role, Session};
 use crate::console::App;
@@ -137,6 +138,12 @@ impl Access {
         if let Some(proxy) = &self.proxy
             && let Some(name) = headers.get(&proxy.header).and_then(|value| value.to_str().ok())
         {
+            if headers.get_all(&proxy.header).iter().count() > 1 {
+                // A proxy that adds its header to that of a browser lets everyone choose a name.
+                let refused =
+                    "the proxy sends console.proxy_header more than once: let it replace the header";
+                return Err(ApiError::new(StatusCode::FORBIDDEN, refused));
+            }
             let proven = proxy.secret.as_ref().is_none_or(|secret| {
                 let sent = text(headers, PROXY_SECRET_HEADER).unwrap_or_default();
                 secrets::equal(sent.as_bytes(), secret.as_bytes())
@@ -205,16 +212,14 @@ impl Access {
         {
             return Ok(entry.clone());
         }
-        let name = name.filter(|name| !name.is_empty());
-        if let Some(wait) = self.failures().wait(name, peer, Instant::now()) {
-            return Err(ApiError::too_many(wait));
-        }
-        let entry = match name {
-            Some(name) => self.with_password(&credentials, name, secret).await?,
-            None => None,
+        let entry = match name.filter(|name| !name.is_empty()) {
+            Some(name) => self.with_password(&credentials, name, secret, peer).await?,
+            None => {
+                self.failures().charge(Attempt::Token, peer, (self.clock)()).map_err(ApiError::too_many)?;
+                None
+            }
         };
         entry.ok_or_else(|| {
-            self.failures().add(name, peer, Instant::now());
             tracing::warn!(%peer, "a login to the console failed");
             wrong()
         })
@@ -225,21 +230,38 @@ impl Access {
         credentials: &Arc<super::Credentials>,
         name: &str,
         password: &str,
+        peer: IpAddr,
     ) -> Result<Option<Entry>, ApiError> {
+        let attempt = Attempt::Password(name);
+        // Attempts beyond the limit do not wait for those that are verified.
+        if let Some(wait) = self.failures().wait(attempt, peer, (self.clock)()) {
+            return Err(ApiError::too_many(wait));
+        }
         let pair = format!("{}:{name}:{password}", name.len());
         let key: Digest = secrets::keyed(&self.key, "verified", pair.as_bytes());
-        let known = self.verified.lock().ok().and_then(|verified| verified.get(&key).copied());
-        if let Some(entry) = credentials.find(name).filter(|entry| known == Some(entry.fingerprint())) {
-            return Ok(Some(entry.clone()));
+        let known = || {
+            let known = self.verified.lock().ok().and_then(|verified| verified.get(&key).copied());
+            credentials.find(name).filter(|entry| known == Some(entry.fingerprint())).cloned()
+        };
+        if let Some(entry) = known() {
+            return Ok(Some(entry));
         }
         let unavailable = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the console is stopping");
         let permit = Arc::clone(&self.hashing).acquire_owned().await.map_err(|_| unavailable())?;
-        let (credentials, name, password) = (Arc::clone(credentials), name.to_owned(), password.to_owned());
+        if let Some(entry) = known() {
+            return Ok(Some(entry));
+        }
+        // Charged here, many guesses at the same time are limited as those one after the other are.
+        self.failures().charge(attempt, peer, (self.clock)()).map_err(ApiError::too_many)?;
+        let (shared, user, password) = (Arc::clone(credentials), name.to_owned(), password.to_owned());
         let verified = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            credentials.with_password(&name, &password).cloned()
+            shared.with_password(&user, &password).cloned()
         });
         let entry = verified.await.map_err(|_| unavailable())?;
+        if entry.is_some() {
+            self.failures().refund(attempt, peer, (self.clock)());
+        }
         if let (Some(entry), Ok(mut verified)) = (&entry, self.verified.lock()) {
             if verified.len() >= MAX_VERIFIED {
                 verified.clear();
@@ -344,13 +366,20 @@ mod tests {
 
     #[test]
     fn failures_are_limited_and_a_token_is_never_locked_out() {
-        let Site { access, token, .. } = site("");
+        static NOW: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+        let Site { mut access, token, password, .. } = site("");
+        access.clock = || *NOW;
         let get = |authorization: &str| status(&access, "GET", "/api/x", &[("authorization", authorization)]);
+        let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
         for _ in 0..20 {
             assert_eq!(get("Bearer wrong"), 401);
         }
         assert_eq!(get("Bearer wrong"), 429);
         assert_eq!(get(&format!("Bearer {token}")), 200);
+        assert_eq!(get(&basic(&format!("bob:{password}"))), 200, "wrong tokens do not limit passwords");
+        let wrong: Vec<u16> = (0..6).map(|_| get(&basic("ann:x"))).collect();
+        assert_eq!(wrong, [401, 401, 401, 401, 401, 429]);
+        assert_eq!(get(&basic(&format!("bob:{password}"))), 200);
     }
 
     #[test]
@@ -406,6 +435,11 @@ mod tests {
             "ann has a token, and no proxy speaks for her"
         );
         assert_eq!(get(&site.access, &[("x-user", "absent")]), 403);
+        assert_eq!(
+            get(&site.access, &[("x-user", "eve"), ("x-user", "eve")]),
+            403,
+            "one may be the browser's"
+        );
         site.access.proxy.as_mut().unwrap().secret = Some("s3cret".into());
         assert_eq!(get(&site.access, &[("x-user", "eve")]), 403);
         assert_eq!(get(&site.access, &[("x-user", "eve"), (PROXY_SECRET_HEADER, "x")]), 403);

@@ -99,6 +99,8 @@ pub struct Access {
     verified: Mutex<HashMap<Digest, Digest>>,
     /// Argon2 needs 19 MiB for each password: one runs at a time.
     hashing: Arc<Semaphore>,
+    /// Returns the time.
+    clock: fn() -> Instant,
     /// The key of digests and CSRF tokens. A restart makes a new one.
     key: [u8; 32],
 }
@@ -125,6 +127,7 @@ impl Access {
             failures: Mutex::default(),
             verified: Mutex::default(),
             hashing: Arc::new(Semaphore::new(1)),
+            clock: Instant::now,
             key: random(),
         })
     }

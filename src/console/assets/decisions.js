@@ -148,6 +148,7 @@ async function explain(at, focus) {
       categories(data) ?? "",
       facts(data));
   } catch (error) {
+    if (open !== at) return;
     why.replaceChildren(element("div", { class: "title" }, element("h2", { text: "Why" }),
       element("button", { type: "button", class: "quiet", text: "Close", click: close })), element("p", { text: error.message }));
   }

@@ -36,16 +36,24 @@ function rows(data) {
   });
 }
 
-function policies(data) {
-  if (data.policies.length < 2) return null;
-  const select = element("select", { id: "policy", name: "policy", change: () => {
-    history.replaceState(null, "", `?policy=${encodeURIComponent(select.value)}`);
-    refresh();
-  } });
-  for (const policy of data.policies) {
-    select.append(element("option", { value: policy, text: policy, selected: policy === data.policy }));
+// The selector is never replaced, because it may be open.
+const select = element("select", { id: "policy", name: "policy", change: () => {
+  history.replaceState(null, "", `?policy=${encodeURIComponent(select.value)}`);
+  refresh();
+} });
+const form = element("form", { class: "filters", hidden: true }, element("label", { for: "policy", text: "Policy" }), select);
+const title = element("h1", { text: "Experts" });
+const body = element("div");
+
+function drawPolicies(data) {
+  form.hidden = data.policies.length < 2;
+  const all = JSON.stringify(data.policies);
+  if (select.dataset.values !== all) {
+    select.dataset.values = all;
+    select.replaceChildren(...data.policies.map((policy) => element("option", { value: policy, text: policy })));
   }
-  return element("form", { class: "filters" }, element("label", { for: "policy", text: "Policy" }), select);
+  // A response to an earlier choice does not change the selector.
+  if (data.policy && (chosen() === data.policy || !data.policies.includes(chosen()))) select.value = data.policy;
 }
 
 let shown = "";
@@ -64,15 +72,15 @@ const refresh = async () => {
     table("Members of the aggregation that are no experts", [["member"], ["weight", "number"]],
       [...data.members].sort((a, b) => b.weight - a.weight).map((one) => [one.member, number(one.weight, fixed(one.weight, 3))]), ""),
   ];
-  const focused = document.activeElement?.id;
-  replace(main,
-    element("h1", { text: data.policy ? `Experts of policy ${plain(data.policy)}` : "Experts" }),
-    policies(data) ?? "",
+  title.textContent = data.policy ? `Experts of policy ${plain(data.policy)}` : "Experts";
+  drawPolicies(data);
+  replace(body,
     element("p", { text: together }),
     table("Experts", columns, rows(data), "No decision has been read yet."),
     element("p", { class: "hint", text: "Weight: the expert's own share of the aggregation in the newest decision; most of the mass can lie with the members below. Brier: the mean squared error against labels, 0 is best. Agrees: the share of labelled votes on the same side of 0.5 as people. An expert in shadow votes and has no weight." }),
     ...members);
-  if (focused) document.getElementById(focused)?.focus();
 };
 
+form.addEventListener("submit", (event) => event.preventDefault());
+main.append(title, form, body);
 start(refresh);

@@ -5,16 +5,22 @@ import { count, element, fixed, get, plain, session, start } from "/assets/shell
 const by = (id) => document.getElementById(id);
 const VERDICTS = { safe: "safe", unsafe: "unsafe", needs_caution: "needs caution" };
 const ACTIVITY_INTERVAL = 30_000;
-// Characters that nobody sees, or that reverse the order of others. Line breaks, tabs and the joiners of scripts and emoji
+// The claims of others end without a change of the number of open requests.
+const RECHECK_INTERVAL = 15_000;
+// Characters that are invisible, or that reverse the order of others. Line breaks, tabs and the joiners of scripts and emoji
 // are left as they are.
 const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]/gu;
 const MAX_MARKS = 500;
+const MAX_UNDO = 20;
 
 let page = null; // the policies and settings
 let current = null; // the request: { claim, event, tenant, policy, opinion }
 let shown = null; // the turns on the page: { count, judged, from, turns }
+let empty = null; // the number of open requests when there was none for this reviewer, and the time: { open, at }
 let busy = false;
+let queued = null; // the operation that was requested while another one ran: { work, always, claim }
 let active = 0;
+const given = []; // the answers that can be undone, the newest last: { claim, event, verdict, opinion }
 const done = { answered: 0, skipped: 0, closed: 0 };
 
 /** An answer of the console that is no success, with its machine-readable reason. */
@@ -54,9 +60,13 @@ function sentence(text) {
   return text ? `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}` : "";
 }
 
+/** The number of open requests of the chosen policy. */
+function openNow() {
+  return page?.policies.find((one) => one.name === by("policy").value)?.open ?? 0;
+}
+
 function progress() {
-  const open = page?.policies.find((one) => one.name === by("policy").value)?.open ?? 0;
-  const parts = [`${count(open)} open`, `this session: ${count(done.answered)} answered`, `${count(done.skipped)} skipped`];
+  const parts = [`${count(openNow())} open`, `this session: ${count(done.answered)} answered`, `${count(done.skipped)} skipped`];
   if (done.closed > 0) parts.push(`${count(done.closed)} closed meanwhile`);
   by("progress").textContent = parts.join(", ");
 }
@@ -205,23 +215,34 @@ function drawEmpty(text, open) {
   by("unskip").hidden = !(open > 0 && done.skipped > 0);
 }
 
-/** Shows the next request. `before` is said first. */
+/** Shows the next request, and announces it after `before`. Without it, only a change is announced. */
 async function next(before = "") {
   const policy = by("policy").value;
   let said = before;
+  empty = null;
+  const none = (text, detail, open) => {
+    drawEmpty(`${text}${detail}`, open);
+    const announced = `${said} ${text}`.trim();
+    if (said || by("said").textContent !== announced) say(announced);
+  };
   for (;;) {
     let answer;
     try {
       answer = await post("/api/review/next", { policy });
     } catch (error) {
-      drawEmpty(sentence(error.message), 0);
-      say(`${said} ${sentence(error.message)}`);
+      // What is refused stays refused for a while.
+      if (error.status === 409) empty = { open: openNow(), at: Date.now() };
+      none(sentence(error.message), "", 0);
+      return;
+    }
+    if (answer.state === "loading") {
+      none("The review queue is being read.", " This page continues by itself.", 0);
       return;
     }
     if (answer.state === "empty") {
       const others = answer.open > 0 ? ` ${count(answer.open)} are open that you have skipped or answered, or that others have.` : "";
-      drawEmpty(`There is nothing to review.${others}`, answer.open);
-      say(`${said} There is nothing to review.`);
+      empty = { open: answer.open, at: Date.now() };
+      none("There is nothing to review.", others, answer.open);
       return;
     }
     drawRequest(answer);
@@ -241,9 +262,15 @@ function setOpen(open) {
   progress();
 }
 
-/** Runs one operation at a time. */
-async function once(work) {
-  if (busy) return;
+/**
+ * Runs one operation at a time. The last one that was requested meanwhile runs next, if the page shows the same request
+ * then or if it is `always` meant.
+ */
+async function once(work, always = false) {
+  if (busy) {
+    queued = { work, always, claim: current?.claim };
+    return;
+  }
   busy = true;
   by("send").disabled = true;
   try {
@@ -252,6 +279,9 @@ async function once(work) {
     busy = false;
     by("send").disabled = false;
   }
+  const following = queued;
+  queued = null;
+  if (following && (following.always || following.claim === current?.claim)) await once(following.work, following.always);
 }
 
 async function send() {
@@ -265,25 +295,34 @@ async function send() {
   try {
     const answer = await post("/api/review/answer", { claim: current.claim, verdict, categories: form.getAll("category") });
     done.answered += 1;
-    by("last").hidden = false;
-    by("last-verdict").textContent = `You answered ${VERDICTS[answer.verdict]} to event ${plain(current.event)}.`;
-    drawOpinion(by("last-opinion"), answer.opinion);
+    given.push({ claim: current.claim, event: current.event, verdict: answer.verdict, opinion: answer.opinion });
+    if (given.length > MAX_UNDO) given.shift();
+    by("undo-error").textContent = "";
+    drawLast();
     setOpen(answer.open);
     await next(`Sent: ${VERDICTS[answer.verdict]}.`);
   } catch (error) {
-    await failed(error);
+    await failed(error, "Your choice is kept: send it again.");
   }
 }
 
-/** A choice that could not be sent stays on the page. One that is not needed any more does not. */
-async function failed(error) {
+function drawLast() {
+  const last = given.at(-1);
+  by("last").hidden = !last;
+  if (!last) return;
+  by("last-verdict").textContent = `You answered ${VERDICTS[last.verdict]} to event ${plain(last.event)}.`;
+  drawOpinion(by("last-opinion"), last.opinion);
+}
+
+/** A choice that could not be sent stays on the page. One that is not needed any more does not. `hint` says what to do. */
+async function failed(error, hint) {
   if (error.status === 409) {
     done.closed += 1;
     await next(sentence(error.message));
     by("send-error").textContent = sentence(error.message);
     return;
   }
-  by("send-error").textContent = `${sentence(error.message)} Your choice is kept: send it again.`;
+  by("send-error").textContent = `${sentence(error.message)} ${hint}`;
 }
 
 async function skip() {
@@ -293,32 +332,41 @@ async function skip() {
     done.skipped += 1;
     await next("Skipped.");
   } catch (error) {
-    await failed(error);
+    await failed(error, "Skip the request again.");
   }
   progress();
 }
 
 async function undo() {
-  if (by("last").hidden) return;
+  const last = given.at(-1);
+  if (!last) return;
+  by("undo-error").textContent = "";
   try {
-    const back = await post("/api/review/undo", {});
+    // The answer is named, so that a repetition does not retract the one before it.
+    const back = await post("/api/review/undo", { claim: last.claim });
+    given.pop();
     done.answered = Math.max(0, done.answered - 1);
-    by("last").hidden = true;
+    drawLast();
     if (back.state === "request") {
       drawRequest(back);
       setOpen(back.open);
       await readTurns(null);
       say("Your last answer is retracted. The request is back.");
     } else {
-      await next("Your last answer is retracted. Others have answered the request.");
+      await next("Your last answer is retracted.");
     }
   } catch (error) {
-    await failed(error);
+    if (error.status === 409) {
+      given.pop();
+      drawLast();
+    }
+    const hint = error.status === 409 ? "" : " It is not certain that your answer is retracted: undo it again.";
+    by("undo-error").textContent = `${sentence(error.message)}${hint}`;
   }
   progress();
 }
 
-/** Tells the console that the reviewer is at work, so that the request stays theirs. */
+/** Reports that the reviewer is active, which extends the claim. */
 async function keep() {
   if (!current || busy || Date.now() - active < ACTIVITY_INTERVAL) return;
   active = Date.now();
@@ -364,13 +412,19 @@ function choose(verdict) {
 
 function onKey(event) {
   keep();
+  if (event.isComposing) return;
+  if (event.repeat) {
+    // A key that is held sends one answer.
+    if (event.key === "Enter" && event.target.closest("#answer input")) event.preventDefault();
+    return;
+  }
   if (event.ctrlKey || event.altKey || event.metaKey || !by("single-keys").checked) return;
   if (event.target.closest("select, textarea, input[type=text], input[type=password]")) return;
   const category = /^[1-9]$/.test(event.key) && by("category-list").querySelectorAll("input")[Number(event.key) - 1];
   if (category && !by("desk").hidden) {
     category.checked = !category.checked;
     category.focus({ preventScroll: true });
-  } else if (event.key === "Enter" && !event.target.closest("button, a, summary, input")) {
+  } else if (event.key === "Enter" && !event.target.closest("button, a, summary, #help input")) {
     once(send);
   } else if (KEYS[event.key]) {
     KEYS[event.key]();
@@ -388,14 +442,19 @@ function listen() {
   by("skip").addEventListener("click", () => once(skip));
   by("undo").addEventListener("click", () => once(undo));
   by("unskip").addEventListener("click", () => once(async () => {
-    await post("/api/review/unskip", {});
+    try {
+      await post("/api/review/unskip", {});
+    } catch (error) {
+      by("empty-text").textContent = sentence(error.message);
+      return;
+    }
     await next();
   }));
-  by("policy").addEventListener("change", () => once(next));
-  by("earlier").addEventListener("click", () => readTurns(Math.max(0, shown.from - 40)));
-  by("later").addEventListener("click", () => readTurns(shown.from + shown.turns.length));
+  by("policy").addEventListener("change", () => once(() => next(), true));
+  by("earlier").addEventListener("click", () => shown && readTurns(Math.max(0, shown.from - 40)));
+  by("later").addEventListener("click", () => shown && readTurns(shown.from + shown.turns.length));
   by("to-judged").addEventListener("click", toJudged);
-  by("text-again").addEventListener("click", () => readTurns(null));
+  by("text-again").addEventListener("click", () => current && readTurns(null));
   document.addEventListener("keydown", onKey);
   document.addEventListener("pointerdown", keep);
   document.addEventListener("scroll", keep, { capture: true, passive: true });
@@ -411,7 +470,12 @@ async function load() {
     if (!page.reviewer) drawEmpty("Your role is viewer: only a reviewer can review.", 0);
   }
   progress();
-  if (page.reviewer && !current) await once(() => next());
+  if (page.reviewer && !current && !busy && mayHaveRequest()) await once(() => next());
+}
+
+/** Returns true if there may be a request for this reviewer by now. */
+function mayHaveRequest() {
+  return empty === null || empty.open !== openNow() || (empty.open > 0 && Date.now() - empty.at >= RECHECK_INTERVAL);
 }
 
 start(load);

@@ -1,5 +1,7 @@
 // What all pages share: the session, requests, the navigation, live updates, and safe text.
 
+/** The time without a connection after which the page says so. */
+const ALARM_DELAY = 5000;
 const NAVIGATION = [
   ["/", "Overview"],
   ["/experts", "Experts"],
@@ -190,9 +192,12 @@ function showBroker(broker) {
 /** Calls `refresh` whenever there is something new. A page in the background holds no connection: browsers have only six. */
 function follow(refresh) {
   let events = null;
+  let alarm = null;
   const connect = () => {
     events = new EventSource("/api/live");
     events.addEventListener("state", (event) => {
+      clearTimeout(alarm);
+      alarm = null;
       notice("load", "");
       showBroker(JSON.parse(event.data).broker);
       refresh();
@@ -201,9 +206,14 @@ function follow(refresh) {
       const live = document.getElementById("live");
       live.textContent = "reconnecting";
       live.className = "live away";
-      notice("load", "The console does not answer. This page tries again.");
-      // A browser gives up after an answer that is no stream of events, as that of a proxy.
-      if (events.readyState === EventSource.CLOSED) setTimeout(reconnect, 3000);
+      // A connection that is replaced at once, such as one that was open for long, is no reason for an alarm.
+      alarm ??= setTimeout(() => notice("load", "The console does not answer. This page tries again."), ALARM_DELAY);
+      // A browser gives up after a response that is no stream of events: that of a proxy, or 401 after the session has ended,
+      // for which a request leads to the login.
+      if (events.readyState === EventSource.CLOSED) {
+        refresh();
+        setTimeout(reconnect, 3000);
+      }
     });
   };
   const reconnect = () => {

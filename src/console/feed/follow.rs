@@ -10,6 +10,7 @@ use crate::codec::{self, Received, Schemas};
 use crate::config::{Config, Live};
 use crate::core::event::Millis;
 use crate::kafka::{Connection, Consumed, Followed, Follower, From, SourceError, at_time, bounds};
+use crate::panics;
 
 /// The time within which the brokers answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -79,7 +80,7 @@ impl Reader {
     pub fn open(&mut self) -> Result<(), SourceError> {
         for topic in self.topics.iter_mut().filter(|topic| topic.follower.is_none()) {
             let from = if topic.next.is_empty() && topic.kind != Kind::Weights {
-                From::Offsets(start(&self.connection, &topic.name, now() - self.history)?)
+                From::Offsets(start(&self.connection, &topic.name, now().saturating_sub(self.history))?)
             } else {
                 From::Offsets(topic.next.clone())
             };
@@ -118,9 +119,16 @@ impl Reader {
             }
             any |= !records.is_empty();
             for record in records {
-                let taken = take(topic.kind, record, &self.defaults, &self.policies, schemas);
-                if let Some(taken) = taken {
-                    taken(&mut feed.state());
+                let at = (record.partition, record.offset);
+                let taken = panics::survive(|| {
+                    if let Some(taken) = take(topic.kind, record, &self.defaults, &self.policies, schemas) {
+                        taken(&mut feed.state());
+                    }
+                });
+                if taken.is_err() {
+                    let (partition, offset) = at;
+                    tracing::error!(topic = topic.name, partition, offset, "the console skips this record");
+                    feed.state().unreadable += 1;
                 }
             }
             outcome?;
@@ -182,7 +190,11 @@ fn take(
             let decoded = received.at(&record.topic, record.partition, record.offset).labels(defaults);
             let Ok(labels) = decoded else { return None }; // learn makes a dead letter of it
             let policies = policies.now();
-            let value = |label: &crate::core::label::Label| policies.get(&label.policy)?.mapping.value(label);
+            // Reports and appeals are no answers unless the policy learns from them.
+            let value = |label: &crate::core::label::Label| {
+                let mapping = &policies.get(&label.policy)?.mapping;
+                mapping.teaches.contains(&label.source).then(|| mapping.value(label)).flatten()
+            };
             let valued: Vec<_> = labels.into_iter().map(|label| (value(&label), label)).collect();
             Some(Box::new(move |state| state.labels(&valued, record.timestamp, now())))
         }

@@ -147,7 +147,7 @@ pub struct Feed {
     state: Mutex<State>,
     version: watch::Sender<u64>,
     /// Each fetch of a decision that is no longer in memory opens a client.
-    fetches: Semaphore,
+    fetches: Arc<Semaphore>,
 }
 
 impl Feed {
@@ -158,7 +158,7 @@ impl Feed {
         Self {
             state: Mutex::new(state),
             version: watch::Sender::new(0),
-            fetches: Semaphore::new(MAX_FETCHES),
+            fetches: Arc::new(Semaphore::new(MAX_FETCHES)),
         }
     }
 
@@ -212,23 +212,24 @@ impl Threads {
         let registry = Registry::from_config(&config.registry)?;
         let gauges = gauges::Reader::new(metrics, &config.console.metrics).map_err(ConsoleError::Metrics)?;
         let mut threads = Self { stop: Vec::new(), threads: Vec::new() };
-        let reader = follow::Reader::new(config, policies, connection);
+        let mut reader = follow::Reader::new(config, policies, connection);
         let own = Arc::clone(feed);
-        threads.spawn("console-topics", move |stop| follow_topics(reader, &own, registry.as_ref(), stop))?;
-        let (watcher, own) = (lag::Watcher::new(config, connection), Arc::clone(feed));
-        threads.spawn("console-lag", move |stop| watch_lag(watcher, &gauges, &own, stop))?;
+        threads
+            .spawn("console-topics", move |stop| follow_topics(&mut reader, &own, registry.as_ref(), stop))?;
+        let (mut watcher, own) = (lag::Watcher::new(config, connection), Arc::clone(feed));
+        threads.spawn("console-lag", move |stop| watch_lag(&mut watcher, &gauges, &own, stop))?;
         Ok(threads)
     }
 
     fn spawn(
         &mut self,
         name: &str,
-        work: impl FnOnce(&mpsc::Receiver<()>) + Send + 'static,
+        mut work: impl FnMut(&mpsc::Receiver<()>) + Send + 'static,
     ) -> Result<(), ConsoleError> {
         let (stop, stopped) = mpsc::channel();
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
-            panics::mark_fatal("process");
-            work(&stopped);
+            // A console must not end the roles of its process. A panic is logged, and the thread continues.
+            while panics::survive(|| work(&stopped)).is_err() && !stops(&stopped, RETRY_PAUSE) {}
         })?;
         self.stop.push(stop);
         self.threads.push(thread);
@@ -251,7 +252,7 @@ fn stops(stop: &mpsc::Receiver<()>, pause: Duration) -> bool {
 }
 
 fn follow_topics(
-    mut reader: follow::Reader,
+    reader: &mut follow::Reader,
     feed: &Feed,
     registry: Option<&Registry>,
     stop: &mpsc::Receiver<()>,
@@ -283,7 +284,7 @@ fn follow_topics(
     }
 }
 
-fn watch_lag(mut watcher: lag::Watcher, gauges: &gauges::Reader, feed: &Feed, stop: &mpsc::Receiver<()>) {
+fn watch_lag(watcher: &mut lag::Watcher, gauges: &gauges::Reader, feed: &Feed, stop: &mpsc::Receiver<()>) {
     loop {
         let (lags, gauges) = (watcher.ask(), gauges.read());
         {

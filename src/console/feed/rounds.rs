@@ -182,7 +182,7 @@ impl Rounds {
         let Some(value) = label.value else { return };
         round.label = Some((value as f32, label.id));
         if let Some(time) = label.time {
-            self.delays.push_back((time - round.time).max(0));
+            self.delays.push_back(time.saturating_sub(round.time).max(0));
             if self.delays.len() > DELAYS {
                 self.delays.pop_front();
             }

@@ -61,7 +61,7 @@ async fn overview(_session: Session, State(app): State<Arc<App>>) -> Json<Value>
         "dead_letters": state.letters.reasons(),
         "dead_letters_total": total.letters,
         "lag": lags.map(|lags| &lags.groups),
-        "oldest_millis": lags.and_then(|lags| lags.oldest).map(|oldest| (now - oldest).max(0)),
+        "oldest_millis": lags.and_then(|lags| lags.oldest).map(|oldest| now.saturating_sub(oldest).max(0)),
         "label_delay": delay.map(|(median, p90, labels)| json!({ "median": median, "p90": p90, "labels": labels })),
         "learning": learning,
         "has_metrics": !state.gauges.is_empty(),
@@ -231,12 +231,13 @@ async fn decision(
 ) -> Result<Json<Value>, ApiError> {
     let known = app.feed.state().decisions.at(partition, offset);
     let stopping = |_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the console is stopping");
-    let feed = Arc::clone(&app.feed);
-    let _permit = match known {
+    let permit = match known {
         Some(_) => None,
-        None => feed.fetches.acquire().await.ok(),
+        None => Arc::clone(&app.feed.fetches).acquire_owned().await.ok(),
     };
     let work = move || {
+        // The permit belongs to the work, which goes on if the browser has left.
+        let _permit = permit;
         let recent = match known {
             Some(known) => known,
             None => Arc::new(fetch(&app, partition, offset)?),

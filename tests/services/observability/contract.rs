@@ -66,7 +66,14 @@ const WORDS: &[(&str, &[&str])] = &[
     ("draw", &["near_threshold", "audit"]),
     (
         "kind",
-        &["corrects", "retracts", "tag_characters", "variation_selectors", "invisible_characters", "bidi_controls"],
+        &[
+            "corrects",
+            "retracts",
+            "tag_characters",
+            "variation_selectors",
+            "invisible_characters",
+            "bidi_controls",
+        ],
     ),
     ("role", &["score", "learn"]),
     ("side", &["event", "label", "same", "other"]),

@@ -23,7 +23,9 @@ fn configuration(folder: &Path, mut table: toml::Table) -> Result<(), String> {
     };
     let secrets = table.get_mut("kafka").and_then(|kafka| kafka.get_mut("secrets"));
     secrets.into_iter().filter_map(toml::Value::as_table_mut).flatten().for_each(|(_, file)| secret(file));
-    table.get_mut("registry").and_then(|registry| registry.get_mut("password_file")).map(&mut secret);
+    for (section, key) in [("registry", "password_file"), ("console", "proxy_secret_file")] {
+        table.get_mut(section).and_then(|section| section.get_mut(key)).map(&mut secret);
+    }
     // Pages name these files without showing them.
     fs::copy(root().join("config/policies.toml"), folder.join("policies.toml")).unwrap();
     let file = folder.join("aegis.toml");

@@ -183,7 +183,7 @@ mod tests {
             assert!(check(listen, credentials, header, secret).is_err(), "{listen} {header}");
         }
         assert_eq!(check("0.0.0.0:1", "users", "x-user", "secret"), Ok(()));
-        assert_eq!(check("", "users", "x-user", ""), Ok(()));
+        assert_eq!(check("", "users", "x-user", "secret"), Ok(()));
         assert!(Console { history_hours: 0, ..Console::default() }.check().is_err());
         assert!(Console { gold_rate: 1.5, ..Console::default() }.check().is_err());
         assert!(Console { second_opinion_rate: f64::NAN, ..Console::default() }.check().is_err());

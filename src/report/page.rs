@@ -129,6 +129,9 @@ fn estimates(figures: &Figures) -> String {
     )
 }
 
+/// The choice of one figure.
+type FigureOf = fn(&Figures) -> Option<Figure>;
+
 /// The curve: precision and recall over the thresholds, with their intervals.
 fn curve(policy: &PolicyReport) -> String {
     let points =
@@ -137,9 +140,10 @@ fn curve(policy: &PolicyReport) -> String {
             policy.curve.iter().filter_map(point).collect()
         };
     let mut lines = Vec::new();
-    let figures: [(&str, usize, &dyn Fn(&Figures) -> Option<Figure>); 2] =
-        [("recall", 0, &|figures| figures.recall), ("precision", 1, &|figures| figures.precision)];
-    for (name, colour, which) in figures {
+    let figures: [(&str, FigureOf); 2] =
+        [("recall", |figures| figures.recall), ("precision", |figures| figures.precision)];
+    for (colour, (name, which)) in figures.into_iter().enumerate() {
+        let which = &which;
         let line = |name: String, stroke, points| Line { name, stroke, points };
         lines.push(line(name.to_owned(), Stroke::Strong(colour), points(&|figure| figure.value, which)));
         lines.push(line(

@@ -217,7 +217,7 @@ fn apply(reviews: &Reviews, shutdown: &Shutdown, topic: Topic, record: &Consumed
         Topic::Labels if record.payload.is_none() => return,
         Topic::Labels => match received().labels(&reviews.defaults) {
             // A label of an unknown policy must not hide those that follow it in the record.
-            Ok(labels) => labels.iter().fold(true, |known, label| reviews.queue().on_label(label) && known),
+            Ok(labels) => labels.iter().filter(|label| !reviews.queue().on_label(label)).count() == 0,
             Err(_) => false,
         },
         Topic::Ledger => {

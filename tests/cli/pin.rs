@@ -59,8 +59,8 @@ impl Pins {
         send(&self.site.connection, &numbers.map(record).collect::<Vec<_>>());
         self.taught += count;
         let last = |records: &[Consumed]| {
-            let of_learner = records.iter().filter(|record| !is_pin(record));
-            codec::decode_published(of_learner.last()?.payload.as_deref()?).ok()
+            let mut of_learner = records.iter().filter(|record| !is_pin(record));
+            codec::decode_published(of_learner.next_back()?.payload.as_deref()?).ok()
         };
         let rounds = self.taught as u64;
         let records = read_until(&self.site.connection, &self.site.topic("weights"), "rounds", |records| {

@@ -137,9 +137,9 @@ impl Site {
             send(&self.connection, &[label_record(&topics.labels, &label)]);
         }
         let last = |records: &[Consumed]| {
-            let of_learner =
+            let mut of_learner =
                 records.iter().filter(|record| codec::pin_policy(record.key.as_deref().unwrap()).is_none());
-            Some(codec::decode_published(of_learner.last()?.payload.as_deref()?).unwrap())
+            Some(codec::decode_published(of_learner.next_back()?.payload.as_deref()?).unwrap())
         };
         let records = read_until(&self.connection, &topics.weights, "the predictor", |records| {
             last(records).is_some_and(|published| published.rounds == rounds)

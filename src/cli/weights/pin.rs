@@ -194,7 +194,8 @@ fn write(
     config: &Config,
     connection: &Connection,
     policy: &str,
-    (payload, headers): (Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>),
+    payload: Option<Vec<u8>>,
+    headers: Vec<(String, Option<Vec<u8>>)>,
 ) -> Result<i64, Failure> {
     let record = Produced {
         topic: config.topics.weights.as_str().into(),
@@ -250,7 +251,7 @@ pub fn pin(args: &PinArgs) -> Result<Exit, Failure> {
     };
     let payload =
         codec::encode_pin(&record, Encoding::Avro).map_err(|error| Failure::new(Exit::Data, error))?;
-    let offset = write(&config, &connection, policy, (Some(payload), Vec::new()))?;
+    let offset = write(&config, &connection, policy, Some(payload), Vec::new())?;
     let done = if release == Release::Manual { "released" } else { "pinned" };
     outln!(
         "{shown} is {done}, written to {topic} at offset {offset}; scorers use it from their next decision on"
@@ -291,7 +292,7 @@ pub fn unpin(args: &UnpinArgs) -> Result<Exit, Failure> {
         (PIN_BY_HEADER.to_owned(), Some(by.into_bytes())),
         (PIN_REASON_HEADER.to_owned(), Some(args.audit.reason.clone().into_bytes())),
     ];
-    let offset = write(&config, &connection, policy, (None, headers))?;
+    let offset = write(&config, &connection, policy, None, headers)?;
     let then = if manual { "the prior decides" } else { "scorers follow the newest predictor" };
     let topic = &config.topics.weights;
     outln!("policy {}: no longer pinned, written to {topic} at offset {offset}; {then}", printable(policy));

@@ -106,6 +106,7 @@ impl PinChange {
 }
 
 /// A record of the topic.
+#[expect(clippy::large_enum_variant, reason = "almost every entry is a version")]
 pub enum Entry {
     /// A published predictor.
     Version(Version),

@@ -24,12 +24,12 @@ const PAGES: [(&str, &str); 5] = [
 /// Sends events, bad records and labels, and waits until the console has seen their outcomes.
 fn busy(world: &World, browser: &Browser) {
     let topics = &world.config.topics;
-    let text = |number: usize| if number % 3 == 0 { "I will kill the process" } else { "hello" };
+    let text = |number: usize| if number.is_multiple_of(3) { "I will kill the process" } else { "hello" };
     let events = (0..60).map(|number| event_record(&topics.events, &event(number, text(number))));
     let bad = poison(&topics.events).into_iter().map(|(_, record)| record);
     world.send(&events.chain(bad).collect::<Vec<_>>());
-    let labels = (0..30).map(|number| {
-        let finding = if number % 3 == 0 { Finding::Unsafe } else { Finding::Safe };
+    let labels = (0..30).map(|number: u32| {
+        let finding = if number.is_multiple_of(3) { Finding::Unsafe } else { Finding::Safe };
         label_record(&topics.labels, &label(&format!("l{number}"), &format!("e{number:05}"), finding))
     });
     world.send(&labels.collect::<Vec<_>>());

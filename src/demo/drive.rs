@@ -24,7 +24,7 @@ const OUTCOME_TIMEOUT: Duration = Duration::from_secs(120);
 /// The outcomes read so far.
 #[derive(Debug, Default)]
 pub struct Outcomes {
-    /// What was decided, by event id. Of an event decided twice it is the first decision.
+    /// The decisions, by event id: of an event that was decided twice, the first.
     pub played: HashMap<String, Played>,
     /// Decisions read.
     pub decisions: usize,
@@ -34,7 +34,7 @@ pub struct Outcomes {
     pub label_dead_letters: HashMap<String, usize>,
 }
 
-/// What the demo keeps of a decision.
+/// The part of a decision that the demo keeps.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Played {
     /// P(unsafe).

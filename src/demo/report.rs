@@ -65,7 +65,7 @@ struct Summary {
     majority_mistakes: u64,
     fold_brier: f64,
     calibration_error: f64,
-    /// What the audits alone tell, beside the truth.
+    /// The estimates from the audits alone, beside the truth.
     audits: Audits,
     learner: String,
     state_hash: String,

@@ -146,7 +146,7 @@ fn labels(records: &[Record]) -> Vec<Label> {
     labels
 }
 
-/// What Label Studio adds: annotations of two people, one of whom changed her mind, and a cancelled one of a third.
+/// The fields that Label Studio adds: annotations of two people, one of whom changed her mind, and a cancelled one of a third.
 fn annotated(tasks: &[Value]) -> String {
     let annotation = |id: usize, by: &str, cancelled: bool, choice: &str| {
         json!({"id": id, "completed_by": {"id": id, "email": by}, "was_cancelled": cancelled, "ground_truth": false,
@@ -342,7 +342,7 @@ fn an_upheld_appeal_moves_the_target_and_a_rejected_one_leaves_it() {
     assert!(said.contains("label appeal/retracts/e00000/ann: source appeal, retracts e00000/ann"), "{said}");
     let said = appeal(0, "e00001", "--rejected");
     assert!(said.contains("label appeal/decision: source appeal, retracts appeal"), "{said}");
-    // Nobody has labelled this event: the upheld appeal is its review.
+    // This event has no label: the upheld appeal is its review.
     appeal(0, "e00002", "--upheld");
     let records = desk.marker("after");
     assert_eq!(

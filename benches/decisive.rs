@@ -21,7 +21,7 @@ use aegis::core::features::Features;
 use aegis::core::learners::{Learner, RoundInput};
 use aegis::core::ledger::TextFeatures;
 use aegis::core::policy::Policy;
-use aegis::core::predictor::{FORMAT, Predictor, Published};
+use aegis::core::predictor::{Predictor, Published};
 use aegis::core::vote::{Abstention, Outcome, Vote};
 use aegis::experts::{Asked, Panel, PanelConfig, UnderLoad};
 use base64::Engine as _;
@@ -84,18 +84,11 @@ fn predictor(policy: &Policy, experts: &[String], encoder: [u8; 32], learner: &d
     let mut state = Vec::new();
     learner.save(&mut state);
     let published = Published {
-        policy: policy.name.clone(),
-        format: FORMAT,
         learner: policy.learner.clone(),
-        mapping: String::new(),
         experts: experts.to_vec(),
         encoder: Some(encoder),
-        rounds: 1,
-        last_key: None,
-        ledger_offset: 1,
-        state_hash: [0; 32],
         state,
-        masses: Vec::new(),
+        ..Published::example(&policy.name)
     };
     Predictor::published(&published).expect("a state of this learner")
 }

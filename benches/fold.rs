@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use aegis::core::features::DIMENSIONS;
 use aegis::core::fold::{DEFAULT_MEMORY, Fold, Settings};
-use aegis::core::label::{DecisionRef, Finding, Label, Mapping, Source};
+use aegis::core::label::{DecisionRef, Finding, Label, Mapping};
 use aegis::core::learners::RoundInput;
-use aegis::core::ledger::{LabelRecord, LabelStatus, Record};
+use aegis::core::ledger::{LabelRecord, LabelStatus, Record, RoundId};
 use aegis::core::ledger_state::{LedgerState, Score, VotesEntry};
 
 /// The CPU time of this thread, so that other programs do not count.
@@ -65,22 +65,9 @@ static COUNTING: Counting = Counting;
 const EXPERTS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
 fn label(event: &str, number: u64) -> Record {
-    let label = Label {
-        id: event.to_owned(),
-        tenant: "t".to_owned(),
-        policy: "p".to_owned(),
-        event: event.to_owned(),
-        annotator: None,
-        verdict: Some(if number.is_multiple_of(3) { Finding::Unsafe } else { Finding::Safe }),
-        severity: None,
-        categories: Vec::new(),
-        time: 0,
-        source: Source::Review,
-        inclusion_probability: None,
-        decision: None,
-        corrects: None,
-        retracts: None,
-    };
+    let round = RoundId { tenant: "t".to_owned(), policy: "p".to_owned(), event: event.to_owned() };
+    let verdict = if number.is_multiple_of(3) { Finding::Unsafe } else { Finding::Safe };
+    let label = Label::new(&round, event, verdict);
     Record::Label(LabelRecord { label, received: 0, status: LabelStatus::Accepted })
 }
 

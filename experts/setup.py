@@ -26,14 +26,14 @@ MODELS = ROOT / "models"
 STAMP = MODELS / ".stamp"
 EXPECTED = HERE / "expected.json"
 # The inputs of models/. (train.py and evaluate.py only write weights.)
-SOURCES = ["setup.py", "fetch.py", "build.py", "catalogue.py", "demo_text.py", "encoder.py", "gguffile.py",
-           "heads.py", "manifest.py", "onnxfile.py", "profanity.py", "recurrent.py", "smollm.py", "smollm_text.py",
-           "packages.json", "rules/rules.toml"]
+SOURCES = ["setup.py", "fetch.py", "build.py", "catalogue.py", "demo_text.py", "encoder.py", "encoder_int8.py",
+           "encoder_multilingual.py", "gguffile.py", "heads.py", "manifest.py", "onnxfile.py", "profanity.py", "recurrent.py",
+           "smollm.py", "smollm_text.py", "packages.json", "rules/rules.toml"]
 
 
 def inputs_digest() -> str:
     digest = hashlib.sha256(machine().encode())
-    weights = sorted((HERE / "weights").glob("*.json")) + [HERE / "weights" / "whitening.f32"]
+    weights = sorted(p for p in (HERE / "weights").iterdir() if p.suffix in (".json", ".f32", ".f16"))
     for path in [HERE / s for s in SOURCES] + weights:
         digest.update(path.relative_to(HERE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()

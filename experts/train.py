@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import catalogue  # noqa: E402
 import datasets  # noqa: E402
 from demo_text import bucket  # noqa: E402
+from encoder import FEATURES  # noqa: E402
 from fetch import ROOT  # noqa: E402
 from panel import Panel, logit, sigmoid  # noqa: E402
 
@@ -161,22 +162,27 @@ def train_mid(about, sets, embed):
     return {"weights": {label: shortest(weights)}, "biases": {label: shortest([w[-1] - mean @ weights])[0]}}
 
 
-def whitening(sets, embed):
+def whitening(sets, embed, target):
     rows = []
     for name, count in WHITENING.items():
         rows += sorted((r for r in sets[name] if r.split == "train"),
                        key=lambda r: bucket(r.text, 1 << 30))[:count]
-    e = embed([r.text for r in rows]).astype(np.float64)
+    write_whitening(embed([r.text for r in rows]), target)
+
+
+def write_whitening(embeddings, target):
+    """Writes the mean, and the 384 directions of the greatest variance with their variances."""
+    e = embeddings.astype(np.float64)
     mean = e.mean(axis=0)
     variance, v = np.linalg.eigh((e - mean).T @ (e - mean) / len(e))
-    variance, v = variance[::-1], v[:, ::-1]
-    v = v * np.sign(v[np.abs(v).argmax(axis=0), np.arange(len(v))])  # one sign for all
+    variance, v = variance[::-1][:FEATURES], v[:, ::-1][:, :FEATURES]
+    v = v * np.sign(v[np.abs(v).argmax(axis=0), np.arange(FEATURES)])  # one sign for all
     # A direction without variance would only amplify rounding noise into the stored bytes.
     floor = variance[0] * 1e-4
-    print(f"  whitening: {len(rows)} texts, variance {variance[0]:.2g} to {variance[-1]:.2g}, "
+    print(f"  whitening: {len(e)} texts, variance {variance[0]:.2g} to {variance[-1]:.2g}, "
           f"{(variance < floor).sum()} directions raised to {floor:.2g}")
     parts = [mean, v, np.maximum(variance, floor)]
-    (WEIGHTS / "whitening.f32").write_bytes(b"".join(np.ascontiguousarray(a, "<f4").tobytes() for a in parts))
+    target.write_bytes(b"".join(np.ascontiguousarray(a, "<f4").tobytes() for a in parts))
 
 
 def write_json(name, value):
@@ -214,7 +220,7 @@ def main():
     sets = datasets.load(arguments.data)
     panel = Panel(ROOT / "models", ROOT / ".cache", threads=2)
     if arguments.step in (None, "whitening"):
-        whitening(sets, panel.encoders["minilm"].embed)
+        whitening(sets, panel.encoders["minilm"].embed, WEIGHTS / "whitening.f32")
     if arguments.step in (None, "heads"):
         write_json("heads.json", {h["id"]: fit_head(h, sets, panel) for h in catalogue.HEADS})
     if arguments.step is None:

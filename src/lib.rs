@@ -8,10 +8,12 @@
 //! * Around a running process: [`cli`] has the commands, [`config`] the settings, [`ops`] metrics, health, traces and
 //!   shutdown, [`registry`] the client of a schema registry, and [`panics`] the handling of panics.
 //! * [`console`] serves the pages on which people see what is decided, and review; [`review`] is the queue of requests.
+//! * [`serve`] answers moderation requests over HTTP; [`access`] has what it and the console share to know their clients.
 //! * Commands with a module of their own: [`replay`], [`evaluate`], [`verify`] and [`demo`]. [`charts`] draws for the
 //!   first two.
 //! * [`labels`] moves human labels between files, labelling tools and topics, and measures annotators.
-//! * Prompts of LLM guards: [`guards`] has the formats of the families, as data.
+//! * Prompts of LLM guards: [`guards`] has the formats of the families, as data. [`language`] tells in which language a text
+//!   is.
 //! * [`rows`] reads the files that users evaluate and score.
 //! * For tests: [`crash`] has the points at which a process is killed or stopped.
 //!
@@ -22,6 +24,7 @@
 
 pub use aegis_core as core;
 
+pub mod access;
 pub mod charts;
 pub mod cli;
 pub mod codec;
@@ -36,6 +39,7 @@ pub mod guards;
 pub mod http;
 pub mod kafka;
 pub mod labels;
+pub mod language;
 pub mod learn;
 pub mod ops;
 pub mod panics;
@@ -45,5 +49,6 @@ pub mod report;
 pub mod review;
 pub mod rows;
 pub mod score;
+pub mod serve;
 pub mod store;
 pub mod verify;

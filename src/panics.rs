@@ -7,6 +7,7 @@
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook};
+use std::task::Poll;
 use std::thread;
 
 thread_local! {
@@ -42,6 +43,19 @@ pub fn survive<T>(work: impl FnOnce() -> T) -> thread::Result<T> {
     let result = catch_unwind(AssertUnwindSafe(work));
     FATAL.set(part);
     result
+}
+
+/// Awaits `work` and returns its result. A panic is logged, and it is not fatal even on a marked thread.
+///
+/// # Errors
+/// Returns the payload of the panic if `work` panics.
+pub async fn survive_future<T>(work: impl Future<Output = T>) -> thread::Result<T> {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|context| match survive(|| work.as_mut().poll(context)) {
+        Ok(polled) => polled.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
 }
 
 /// Replaces the process's panic hook. `on_fatal` is called on a marked thread that panics, with the part that it was marked
@@ -125,6 +139,14 @@ mod tests {
         });
         assert_eq!((survived.join().unwrap(), FATAL_PANICS.load(Ordering::SeqCst)), (Some("tested"), 1));
         set_hook(before);
+    }
+
+    #[test]
+    fn a_future_that_panics_is_survived() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let failing = std::future::poll_fn(|_| -> Poll<()> { panic!("on purpose") });
+        assert!(runtime.block_on(survive_future(failing)).is_err());
+        assert_eq!(runtime.block_on(survive_future(async { 7 })).ok(), Some(7));
     }
 
     #[test]

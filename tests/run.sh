@@ -15,6 +15,17 @@ tests/console/fetch.sh >/dev/null || {
   exit 69
 }
 
+# The tests of the Helm chart and of docs/asyncapi.json need Helm and schemas.
+tests/kubernetes/fetch.sh >/dev/null || {
+  echo "make test needs Helm, and schemas of Kubernetes and AsyncAPI: see above." >&2
+  exit 69
+}
+
+case " $* " in
+  *" oidc "*) ;;
+  *) echo "SKIPPED: tokens of OIDC: install CMake, pkg-config and the headers of OpenSSL and zlib" ;;
+esac
+
 # Tests kill the program at the named points of src/crash.rs.
 set -- --features crash-points "$@"
 

@@ -1,6 +1,7 @@
 //! The devices that run the graphs: the CPU and a card.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aegis::experts::batcher::Limits;
 use aegis::experts::{Panel, PanelConfig, Provider, environment};
@@ -56,6 +57,7 @@ impl Device {
             batch: self.limits,
             fixed_batch: self.fixed,
             require_all: true,
+            timeout: Duration::from_secs(600), // other programs may slow the machine
             ..default
         }
     }

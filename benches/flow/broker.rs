@@ -12,12 +12,20 @@ use aegis::kafka::{Connection, Delivery, Followed, Follower, From, Outbox, Produ
 pub use support::flow::{event, experts};
 pub use support::kafka;
 
-use crate::process::Process;
+/// Returns the CPU time that the broker has used so far, in seconds.
+pub fn broker_cpu() -> f64 {
+    cpu_of(kafka().pid())
+}
+
+use crate::process::{Process, cpu_of};
 
 /// The number of partitions of events and decisions.
 pub const PARTITIONS: usize = 4;
 /// The approximate size of an event's record, in bytes.
 const BYTES: usize = 1_024;
+
+/// The settings of one expert that answers at once.
+const RULES: &str = "folder = \"models\"\nonly = [\"lenient\"]";
 
 /// A folder with a configuration, whose topics share a prefix.
 pub struct Site {
@@ -29,6 +37,17 @@ pub struct Site {
 impl Site {
     /// Creates a site with topics under `prefix`. Its events are in the topic `events`.
     pub fn new(prefix: &str, events: &str, delivery: &str, experts: &str) -> Self {
+        Self::on(&kafka().bootstrap(), PARTITIONS, prefix, events, delivery, experts)
+    }
+
+    fn on(
+        brokers: &str,
+        partitions: usize,
+        prefix: &str,
+        events: &str,
+        delivery: &str,
+        experts: &str,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let name = |topic: &str| format!("{topic} = \"{prefix}.{topic}\"\n");
         let topics: String = ["decisions", "review", "labels", "dlq", "rounds", "weights", "election"]
@@ -36,15 +55,14 @@ impl Site {
             .map(|topic| name(topic))
             .collect();
         let config = format!(
-            "[kafka]\nbrokers = \"{}\"\ndelivery = \"{delivery}\"\n[topics]\nevents = \"{events}\"\n{topics}\
+            "[kafka]\nbrokers = \"{brokers}\"\ndelivery = \"{delivery}\"\n[topics]\nevents = \"{events}\"\n{topics}\
              [experts]\n{experts}\n[score]\ngroup = \"{prefix}\"\n[learn]\ngroup = \"{prefix}.learn\"\n\
-             store = \"store\"\n[log]\nlevel = \"warn\"\n",
-            kafka().bootstrap()
+             store = \"store\"\n[log]\nlevel = \"warn\"\n"
         );
         fs::write(folder.path().join("aegis.toml"), config).expect("a configuration");
         let site = Self { folder, prefix: prefix.into(), events: events.into() };
         let made =
-            site.aegis().args(["topics", "--create", "--partitions", &PARTITIONS.to_string()]).output();
+            site.aegis().args(["topics", "--create", "--partitions", &partitions.to_string()]).output();
         let made = made.expect("aegis runs");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
         site
@@ -52,7 +70,14 @@ impl Site {
 
     /// Creates a site with one expert that answers at once: rules with a single word.
     pub fn without_models(prefix: &str, events: &str, delivery: &str) -> Self {
-        let site = Self::new(prefix, events, delivery, "folder = \"models\"\nonly = [\"lenient\"]");
+        let site = Self::new(prefix, events, delivery, RULES);
+        experts(&site.folder.path().join("models"));
+        site
+    }
+
+    /// As [`without_models`](Self::without_models), exactly once, on this broker and with this number of partitions.
+    pub fn without_models_on(brokers: &str, partitions: usize, prefix: &str) -> Self {
+        let site = Self::on(brokers, partitions, prefix, &format!("{prefix}.events"), "exactly-once", RULES);
         experts(&site.folder.path().join("models"));
         site
     }

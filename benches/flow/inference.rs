@@ -19,7 +19,7 @@ use crate::throughput::{Passage, measure};
 pub const HEAD: &str = "moderation";
 pub const HEADS: &str = "\"abuse\", \"harmful-request\", \"hate\", \"injection\", \"moderation\", \"sexism\"";
 
-/// Runs all mixes, or only those in `words`.
+/// Runs all mixes, or only those in `words`. With `short` among them, the chat mix has the variants of the others.
 pub fn run(rounds: usize, count: usize, words: &[String]) {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     let python = peers("requirements.txt");
@@ -40,11 +40,12 @@ pub fn run(rounds: usize, count: usize, words: &[String]) {
         let threads = runner.threads(&texts);
         // The JVM of the broker compiles its hot code first, and uses the processors of the experts for it.
         runner.ours("warm", 0, &texts, &format!("\"{HEAD}\""));
+        let is_short = words.iter().any(|word| word == "short");
         for round in 0..rounds {
             note("limit", runner.limit(&texts, threads));
             note("aegis", runner.ours("one", round, &texts, &format!("\"{HEAD}\"")));
             note("peer: sorted", runner.peer("sorted", round, &texts));
-            if mix == Mix::Chat {
+            if mix == Mix::Chat && !is_short {
                 note("aegis, six heads", runner.ours("six", round, &texts, HEADS));
                 note(
                     "aegis, 30 % repeated",
@@ -59,11 +60,13 @@ pub fn run(rounds: usize, count: usize, words: &[String]) {
         for (name, passages) in &all {
             let ratio = rates(ours).iter().zip(rates(passages)).map(|(a, b)| a / b).collect();
             let cpu = passages.iter().map(|passage| passage.micros / 1e3).collect();
+            let broker = passages.iter().map(|passage| passage.broker / 1e3).collect();
             let beside = passages.iter().map(|passage| passage.beside * 100.0).collect();
             println!(
-                "{name:<22} {} texts/s, {} CPU-s per 1,000, beside it {} % of the cores; aegis to it: {}",
+                "{name:<22} {} texts/s, {} CPU-s per 1,000, the broker {}, beside it {} % of the cores; aegis to it: {}",
                 shown(rates(passages), 1),
                 shown(cpu, 2),
+                shown(broker, 2),
                 shown(beside, 0),
                 shown(ratio, 2)
             );
@@ -115,7 +118,12 @@ impl Runner<'_> {
         let said = String::from_utf8_lossy(&output.stdout);
         let mut numbers = said.split_whitespace().filter_map(|word| word.parse().ok());
         let (rate, micros) = (numbers.next(), numbers.next());
-        Passage { rate: rate.expect("a rate"), micros: micros.expect("processor time"), beside: 0.0 }
+        Passage {
+            rate: rate.expect("a rate"),
+            micros: micros.expect("processor time"),
+            broker: 0.0,
+            beside: 0.0,
+        }
     }
 
     /// Creates a site and sends the texts to it.

@@ -9,11 +9,14 @@
 //!                                             ledger topic or from sled, in its own process or in that of score
 //! cargo bench --bench flow -- idle            both roles without records to process
 //! cargo bench --bench flow -- inference       one head, against the limit and Python consumers; all mixes of
-//!                                             lengths, or those named: chat, long, one-length
+//!                                             lengths, or those named: chat, long, one-length; with `short` only
+//!                                             Aegis with one head, the limit and the sorted consumer
 //! cargo bench --bench flow -- load            one head, produce to visible decision under four loads, or only at
 //!                                             --at N percent of the maximum; p99 compared with the delay cap and
 //!                                             the longest batch, and the time of each stage
 //! cargo bench --bench flow -- round-trip      both roles with brokers that are 0 to 1,000 ms away, through a proxy
+//! cargo bench --bench flow -- rebalance       the pause of decisions when one of three scorers is killed, under both
+//!                                             protocols of groups
 //! cargo bench --bench flow -- cuda            experts on an NVIDIA card and on the CPU, Python consumers on the card;
 //!                                             runs only if it is named
 //! ```
@@ -31,6 +34,7 @@ mod latency;
 mod limit;
 mod load;
 mod process;
+mod rebalance;
 mod restart;
 mod round_trip;
 mod rounds;
@@ -66,7 +70,17 @@ fn main() {
         card::run(rounds, texts);
         return;
     }
-    let parts = ["throughput", "latency", "beside", "restart", "idle", "inference", "load", "round-trip"];
+    let parts = [
+        "throughput",
+        "latency",
+        "beside",
+        "restart",
+        "idle",
+        "inference",
+        "load",
+        "round-trip",
+        "rebalance",
+    ];
     let named: Vec<&str> = parts.into_iter().filter(|part| words.iter().any(|word| word == part)).collect();
     let wanted = |part: &str| named.is_empty() || named.contains(&part);
     if wanted("throughput") {
@@ -93,6 +107,9 @@ fn main() {
     }
     if wanted("round-trip") {
         round_trip::run(events, texts);
+    }
+    if wanted("rebalance") {
+        rebalance::run(rounds);
     }
     if wanted("load") {
         let interval = Config::default().score.commit_interval_ms;

@@ -1,6 +1,6 @@
 //! The ledger of benchmarks of restarts: rounds of eight votes without features, each with its label.
 
-use aegis::core::label::{DecisionRef, Finding, Label, Source};
+use aegis::core::label::{DecisionRef, Finding, Label};
 use aegis::core::ledger::{LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote};
 
 /// Returns a round and its label.
@@ -15,29 +15,16 @@ pub fn round(number: usize) -> [Record; 2] {
         decisive: false,
     };
     let judged = RoundRecord {
-        id: id.clone(),
+        id,
         subject: None,
         round_time: 1_790_000_000_000 + number as i64,
         decision: DecisionRef { partition: 0, offset: number as i64 },
         votes: (0..8).map(vote).collect(),
         features: None,
     };
-    let label = Label {
-        id: format!("l{number}"),
-        tenant: id.tenant,
-        policy: id.policy,
-        event: id.event,
-        annotator: None,
-        verdict: Some(if draw(3) > 0.5 { Finding::Unsafe } else { Finding::Safe }),
-        severity: None,
-        categories: Vec::new(),
-        time: judged.round_time + 60_000,
-        source: Source::Review,
-        inclusion_probability: None,
-        decision: None,
-        corrects: None,
-        retracts: None,
-    };
+    let verdict = if draw(3) > 0.5 { Finding::Unsafe } else { Finding::Safe };
+    let label =
+        Label { time: judged.round_time + 60_000, ..Label::new(&judged.id, format!("l{number}"), verdict) };
     let filed = LabelRecord { received: label.time, label, status: LabelStatus::Accepted };
     [Record::Round(judged), Record::Label(filed)]
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::bare;
-use crate::broker::{Site, follow, kafka, padded, record, send};
+use crate::broker::{Site, broker_cpu, follow, kafka, padded, record, send};
 use crate::process::{Process, machine_cpu};
 use crate::shown;
 
@@ -14,6 +14,8 @@ pub struct Passage {
     pub rate: f64,
     /// The CPU time of the process per message, in microseconds.
     pub micros: f64,
+    /// The CPU time of the broker per message, in microseconds.
+    pub broker: f64,
     /// The share of all cores that everything else used meanwhile: broker, reader and host.
     pub beside: f64,
 }
@@ -27,12 +29,12 @@ const AT_ONCE: Duration = Duration::from_millis(50);
 pub fn measure(process: &Process, topic: &str, events: usize) -> Passage {
     let warm = events / 5;
     let mut seen = 0;
-    let (mut warmed, mut cpu, mut all) = (Instant::now(), 0.0, 0.0);
+    let (mut warmed, mut cpu, mut broker, mut all) = (Instant::now(), 0.0, 0.0, 0.0);
     let mut from = (warmed, warm);
     follow(topic, |_| {
         seen += 1;
         if seen == warm {
-            (warmed, cpu, all) = (Instant::now(), process.cpu(), machine_cpu());
+            (warmed, cpu, broker, all) = (Instant::now(), process.cpu(), broker_cpu(), machine_cpu());
         }
         if seen >= warm && warmed.elapsed() < AT_ONCE {
             from = (Instant::now(), seen);
@@ -41,10 +43,10 @@ pub fn measure(process: &Process, topic: &str, events: usize) -> Passage {
     });
     let counted = (events - from.1) as f64;
     let seconds = from.0.elapsed().as_secs_f64();
-    let cpu = process.cpu() - cpu;
+    let (cpu, broker) = (process.cpu() - cpu, broker_cpu() - broker);
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
     let beside = (machine_cpu() - all - cpu) / (warmed.elapsed().as_secs_f64() * cores);
-    Passage { rate: counted / seconds, micros: cpu / counted * 1e6, beside }
+    Passage { rate: counted / seconds, micros: cpu / counted * 1e6, broker: broker / counted * 1e6, beside }
 }
 
 /// Runs all programs, interleaved.

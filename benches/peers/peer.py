@@ -21,6 +21,8 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when the library is loaded
+
 import numpy
 import onnxruntime
 from confluent_kafka import Consumer, Producer

@@ -1,12 +1,15 @@
 """LoRA matrices: their shapes, their names in the ONNX graph, and `.onnx_adapter` files."""
+import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import onnxruntime
 
-from model import HEAD, HEADS, KV_HEADS, WIDTH
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from runtime import onnxruntime  # noqa: E402
+
+from model import HEAD, HEADS, KV_HEADS, WIDTH  # noqa: E402
 
 RANK, SCALE = 8, 2.0
 # Matrix -> (inputs, outputs).

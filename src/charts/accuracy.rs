@@ -2,10 +2,12 @@
 
 use super::svg::{Anchor, Svg};
 
-const WIDTH: f64 = 940.0;
+const WIDTH: f64 = 1_020.0;
 const LEFT: f64 = 310.0;
-const RIGHT: f64 = 220.0;
-const TOP: f64 = 100.0;
+const RIGHT: f64 = 300.0;
+/// The first line of the experts' names.
+const NAMES: f64 = 80.0;
+const NAME_LINE: f64 = 20.0;
 const ROW: f64 = 40.0;
 /// Vertical offsets of neighbouring letters: many experts have about the same accuracy.
 const LETTER_OFFSETS: [f64; 3] = [-7.0, 4.0, 15.0];
@@ -56,34 +58,49 @@ fn learner(svg: &mut Svg, place: (f64, f64), tooltip: &str) {
     svg.circle("learner", place, 7.0, tooltip);
 }
 
+/// Places the experts' names in lines of the chart's width. Returns the place of each.
+fn legend_places(experts: &[&str]) -> Vec<(f64, f64)> {
+    let (mut x, mut y) = (23.0, NAMES);
+    let place = |name: &&str| {
+        let width = CHAR_WIDTH * (name.chars().count() as f64 + 2.0) + 9.0;
+        if x + width > WIDTH {
+            (x, y) = (23.0, y + NAME_LINE);
+        }
+        let place = (x, y);
+        x += width;
+        place
+    };
+    experts.iter().map(place).collect()
+}
+
 impl Accuracy<'_> {
     /// Draws the chart.
     #[must_use]
     pub fn svg(&self) -> Svg {
-        let floor = TOP + ROW * self.rows.len() as f64;
+        let places = legend_places(self.experts);
+        let top = places.last().map_or(NAMES, |(_, y)| *y) + NAME_LINE;
+        let floor = top + ROW * self.rows.len() as f64;
         let mut svg = Svg::new(self.title, WIDTH, floor + 34.0);
         svg.text("title", (20.0, 30.0), Anchor::Start, self.title);
-        self.legend(&mut svg);
+        self.legend(&places, &mut svg);
         for tick in [0.0, 0.25, 0.5, 0.75, 1.0] {
             let x = at(tick);
-            svg.path("grid", &format!("M{x:.1} {:.1}V{floor:.1}", TOP - 6.0), "");
+            svg.path("grid", &format!("M{x:.1} {:.1}V{floor:.1}", top - 6.0), "");
             svg.text("soft", (x, floor + 20.0), Anchor::Middle, &percent(tick));
         }
         for (position, row) in self.rows.iter().enumerate() {
-            self.row(row, TOP + ROW * (position as f64 + 0.5), &mut svg);
+            self.row(row, top + ROW * (position as f64 + 0.5), &mut svg);
         }
         svg
     }
 
-    fn legend(&self, svg: &mut Svg) {
+    fn legend(&self, places: &[(f64, f64)], svg: &mut Svg) {
         learner(svg, (28.0, 53.0), "default learner");
         svg.text("soft", (41.0, 57.0), Anchor::Start, "default learner");
         majority(svg, (168.0, 53.0), "plain majority");
         svg.text("soft", (181.0, 57.0), Anchor::Start, "plain majority");
-        let mut x = 23.0;
-        for (position, name) in self.experts.iter().enumerate() {
-            svg.text_and_value("letter", (x, 80.0), Anchor::Start, &letter(position), ("soft", name));
-            x += CHAR_WIDTH * (name.chars().count() as f64 + 2.0) + 9.0;
+        for (position, (name, place)) in self.experts.iter().zip(places).enumerate() {
+            svg.text_and_value("letter", *place, Anchor::Start, &letter(position), ("soft", name));
         }
         svg.text("soft", (WIDTH - RIGHT + 22.0, 57.0), Anchor::Start, "learner");
         svg.text("soft", (WIDTH - RIGHT + 82.0, 57.0), Anchor::Start, "best expert here");
@@ -115,6 +132,18 @@ impl Accuracy<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_name_of_the_legend_is_within_the_chart() {
+        let experts = ["multilingual-harmful-request"; 30];
+        let places = legend_places(&experts);
+        for (at, (x, y)) in places.iter().enumerate() {
+            assert!(x + CHAR_WIDTH * 30.0 <= WIDTH, "{at} begins at {x}");
+            assert!(!places[..at].contains(&(*x, *y)), "{at} has a place of its own");
+        }
+        let chart = Accuracy { title: "t", experts: &experts, rows: vec![] }.svg().fragment();
+        assert_eq!(chart.matches("multilingual-harmful-request<").count(), experts.len());
+    }
 
     #[test]
     fn every_judge_of_every_row_is_drawn() {

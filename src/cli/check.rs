@@ -58,7 +58,8 @@ impl Report {
 const MAX_TURNS: usize = 20;
 
 pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
-    let file = args.config.config.display();
+    let file = args.config.file()?;
+    let file = file.display();
     let Loaded { config, policies } = args.config.load()?;
     let mut report = Report { output: args.output, values: Map::new() };
     report.add("file", file.to_string().into(), &[format!("{file}: ok")]);

@@ -38,7 +38,7 @@ pub fn config(args: &ConfigCommand) -> Result<Exit, Failure> {
     match &args.command {
         Action::Schema { policies } => print::json(&if *policies { policies_schema() } else { schema() })?,
         Action::Show { config, changed, output } => {
-            let mut all = shown(&config.config, std::env::vars(), &config.sets)?;
+            let mut all = shown(&config.file()?, std::env::vars(), &config.sets)?;
             if *changed {
                 all.retain(|shown| shown.from != crate::config::Origin::Default);
             }

@@ -1,12 +1,13 @@
 //! `aegis console`: serves the console, and manages its users.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 
-use super::print::{self, row};
+use super::credential_file::{CredentialFile, EntryCommand};
+use super::print::row;
 use super::reload::Watch;
 use super::supervise::Supervisor;
 use super::{ConfigArgs, Failure, run};
@@ -19,10 +20,10 @@ use crate::ops::{Exit, Hangup, Health, Shutdown, telemetry};
 use crate::panics;
 
 #[derive(Args)]
-#[command(subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct ConsoleArgs {
     #[command(flatten)]
-    config: Option<ConfigArgs>,
+    config: ConfigArgs,
     #[command(subcommand)]
     command: Option<Action>,
 }
@@ -32,44 +33,26 @@ enum Action {
     /// Adds, lists and removes the console's users
     User {
         #[command(subcommand)]
-        command: UserAction,
+        command: EntryCommand<UserFile>,
     },
 }
 
-#[derive(Subcommand)]
-enum UserAction {
-    /// Adds a user, and prints the token or password once
-    Add {
-        /// The name: ASCII letters, digits and . _ - @. It is the annotator of a reviewer's labels
-        name: String,
-        /// The role of the user
-        #[arg(long, value_enum, default_value_t = Role::Viewer)]
-        role: Role,
-        /// The proof of identity that the user gives
-        #[arg(long, value_enum, default_value_t = Kind::Token)]
-        kind: Kind,
-        #[command(flatten)]
-        config: ConfigArgs,
-    },
-    /// Lists the users with their roles
-    List {
-        #[command(flatten)]
-        config: ConfigArgs,
-    },
-    /// Removes a user, whose sessions end
-    Remove {
-        /// The name
-        name: String,
-        #[command(flatten)]
-        config: ConfigArgs,
-    },
+#[derive(Args)]
+struct NewUser {
+    /// The name: ASCII letters, digits and . _ - @. It is the annotator of a reviewer's labels
+    name: String,
+    /// The role of the user
+    #[arg(long, value_enum, default_value_t = Role::Viewer)]
+    role: Role,
+    /// The proof of identity that the user gives
+    #[arg(long, value_enum, default_value_t = Kind::Token)]
+    kind: Kind,
 }
 
 pub fn console(args: &ConsoleArgs) -> Result<Exit, Failure> {
-    match (&args.command, &args.config) {
-        (Some(Action::User { command }), _) => user(command),
-        (None, Some(config)) => serve(config),
-        (None, None) => Err(Failure { exit: Exit::Usage, error: anyhow!("--config FILE is missing") }),
+    match &args.command {
+        Some(Action::User { command }) => command.run(),
+        None => serve(&args.config),
     }
 }
 
@@ -119,51 +102,49 @@ pub fn address(config: &Config) -> Result<Option<std::net::SocketAddr>, Failure>
     config.console.address().map_err(|reason| Failure { exit: Exit::Config, error: anyhow!(reason) })
 }
 
-/// Returns the file of credentials.
-fn file(config: &ConfigArgs) -> Result<PathBuf, Failure> {
-    let file = config.configuration()?.console.credentials;
-    if file.as_os_str().is_empty() {
-        let reason =
-            "console.credentials names no file: set it in the configuration, e.g. to \"console-users\"";
-        return Err(Failure { exit: Exit::Config, error: anyhow!(reason) });
-    }
-    Ok(file)
-}
+/// The file of the console's users.
+struct UserFile;
 
-fn user(action: &UserAction) -> Result<Exit, Failure> {
-    let failed = |error: CredentialsError| {
-        let exit = match error {
-            CredentialsError::File { .. } => Exit::Unavailable,
-            _ => Exit::Data,
-        };
-        Failure::new(exit, error)
-    };
-    match action {
-        UserAction::Add { name, role, kind, config } => {
-            let path = file(config)?;
-            let secret = Credentials::add(&path, name, *role, *kind).map_err(failed)?;
-            match &secret {
-                Some(_) => errln!(
-                    "{name} is a {}, with this {}, which is not shown again:",
-                    role.word(),
-                    kind.word()
-                ),
-                None => errln!("{name} is a {}, if the proxy says so", role.word()),
-            }
-            if let Some(secret) = secret {
+impl CredentialFile for UserFile {
+    type Entry = NewUser;
+    type Error = CredentialsError;
+
+    const ADD: &str = "Adds a user, and prints the token or password once";
+    const LIST: &str = "Lists the users with their roles";
+    const REMOVE: &str = "Removes a user, whose sessions end";
+    const SETTING: &str = "console.credentials";
+    const EXAMPLE: &str = "console-users";
+
+    fn path(config: Config) -> PathBuf {
+        config.console.credentials
+    }
+
+    fn is_unavailable(error: &CredentialsError) -> bool {
+        matches!(error, CredentialsError::File { .. })
+    }
+
+    fn add(file: &Path, NewUser { name, role, kind }: &NewUser) -> Result<(), CredentialsError> {
+        let secret = Credentials::add(file, name, *role, *kind)?;
+        let (role, kind) = (role.word(), kind.word());
+        match secret {
+            Some(secret) => {
+                errln!("{name} is a {role}, with this {kind}, which is not shown again:");
                 outln!("{secret}");
             }
+            None => errln!("{name} is a {role}, if the proxy says so"),
         }
-        UserAction::List { config } => {
-            let users = Credentials::read(&file(config)?).map_err(failed)?.users();
-            let mut rows = vec![row(["user", "role", "proof"])];
-            rows.extend(users.iter().map(|user| row([&*user.name, user.role.word(), user.kind.word()])));
-            print::table(&rows, &[]);
-        }
-        UserAction::Remove { name, config } => {
-            Credentials::remove(&file(config)?, name).map_err(failed)?;
-            outln!("{name} is removed, and sessions of {name} have ended");
-        }
+        Ok(())
     }
-    Ok(Exit::Success)
+
+    fn rows(file: &Path) -> Result<Vec<Vec<String>>, CredentialsError> {
+        let mut rows = vec![row(["user", "role", "proof"])];
+        let users = Credentials::read(file)?.users();
+        rows.extend(users.iter().map(|user| row([&*user.name, user.role.word(), user.kind.word()])));
+        Ok(rows)
+    }
+
+    fn remove(file: &Path, name: &str) -> Result<String, CredentialsError> {
+        Credentials::remove(file, name)?;
+        Ok(format!("{name} is removed, and sessions of {name} have ended"))
+    }
 }

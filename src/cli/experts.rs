@@ -8,7 +8,7 @@ use super::{ConfigArgs, Failure, run};
 use crate::core::event::Role;
 use crate::core::hash::hex;
 use crate::core::vote::Outcome;
-use crate::experts::{ExpertInfo, View};
+use crate::experts::{ExpertInfo, Languages, Panel, View};
 use crate::ops::Exit;
 use crate::ops::stdout::outln;
 
@@ -52,6 +52,7 @@ pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
                 let (what, licence, reads) = (&expert.description, &expert.licence, reads(expert));
                 outln!("{id:<18} {kind:<11} {state:<10} {auc:>5}  {what} ({licence}){reads}");
             }
+            print_encoder(&panel);
         }
         Action::Test { config, text } => {
             let panel = run::panel(&config.load()?.config)?;
@@ -68,13 +69,26 @@ pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
                 };
                 outln!("{:<18} {score:>8} {tokens:>7} {time:>9}  {categories}", found.vote.expert);
             }
+            print_encoder(&panel);
         }
     }
     Ok(Exit::Success)
 }
 
-/// Returns the part of a conversation that an expert reads and the turns on which it votes, unless these are the usual
-/// ones: the judged turn, whatever its role is.
+/// Prints the encoder that gives the learner's features: the first digits of its id are those that readiness names.
+fn print_encoder(panel: &Panel) {
+    if let Some(encoder) = panel.encoder_info() {
+        let (id, precision, name) = (hex(&encoder.encoder), encoder.precision.word(), &encoder.id);
+        let beside = match encoder.int8.as_slice() {
+            [] => String::new(),
+            others => format!(", beside {} in int8", others.join(", ")),
+        };
+        outln!("features by {name} in {precision}{beside} (experts.encoder), encoder {}", &id[..8]);
+    }
+}
+
+/// Returns the part of a conversation that an expert reads, and the turns and languages on which it votes, unless these
+/// are the usual ones: the judged turn, whatever its role and language are.
 pub fn reads(expert: &ExpertInfo) -> String {
     let mut line = String::new();
     if expert.view != View::Turn {
@@ -84,7 +98,18 @@ pub fn reads(expert: &ExpertInfo) -> String {
         let roles: Vec<_> = expert.roles.iter().map(|role| role.word()).collect();
         line += &format!("; votes on turns of {}", roles.join(", "));
     }
+    if expert.languages != Languages::All {
+        line += &format!("; languages {}", expert.languages);
+    }
     line
+}
+
+/// Returns the codes of an expert's languages; null if it reads all.
+fn languages(languages: &Languages) -> Value {
+    match languages {
+        Languages::All => Value::Null,
+        Languages::Only(languages) => languages.iter().map(|language| language.code()).collect(),
+    }
 }
 
 /// Returns an expert as JSON.
@@ -99,7 +124,9 @@ fn as_json(expert: &ExpertInfo) -> Value {
         "source": expert.source,
         "categories": expert.categories,
         "encoder": expert.encoder,
+        "precision": expert.encoder.as_ref().map(|_| expert.precision.word()),
         "view": expert.view.to_string(),
+        "languages": languages(&expert.languages),
         "roles": expert.roles.iter().map(|role| role.word()).collect::<Vec<_>>(),
         "provider": expert.provider,
         "model_sha256": hex(&expert.model),

@@ -3,6 +3,7 @@
 mod check;
 mod config;
 mod console;
+mod credential_file;
 mod dlq;
 mod erase;
 mod evaluate;
@@ -19,6 +20,7 @@ mod review;
 mod run;
 mod scan;
 mod score;
+mod serve;
 mod supervise;
 mod topics;
 mod tune;
@@ -27,11 +29,10 @@ mod weights;
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Config, ConfigError, Loaded, configuration, load, untuned};
+use crate::config::{Config, ConfigError, Loaded, configuration, find, load, untuned};
 use crate::demo::DemoArgs;
 use crate::evaluate::EvaluateArgs;
 use crate::kafka::Connection;
@@ -58,6 +59,8 @@ struct Cli {
 enum Command {
     /// Scores events and learns from labels until it is stopped
     Run(RunArgs),
+    /// Answers moderation requests over HTTP
+    Serve(serve::ServeArgs),
     /// Serves the console: pages on which people see what is decided, and review
     Console(console::ConsoleArgs),
     /// Checks the configuration, the policies and the experts
@@ -106,27 +109,32 @@ enum Command {
 /// The arguments that select a configuration.
 #[derive(Clone, Args)]
 pub struct ConfigArgs {
-    /// The configuration file
+    /// The configuration file [default: aegis.toml, then config/aegis.toml, in the working folder]
     #[arg(long, value_name = "FILE", env = "AEGIS_CONFIG")]
-    config: PathBuf,
+    config: Option<PathBuf>,
     /// Overrides the file and AEGIS__SECTION__KEY from the environment; can be repeated
     #[arg(long = "set", value_name = "section.key=value")]
     sets: Vec<String>,
 }
 
 impl ConfigArgs {
+    /// Returns the configuration file: the named one, or the one that is found.
+    fn file(&self) -> Result<PathBuf, ConfigError> {
+        find(self.config.as_deref())
+    }
+
     fn load(&self) -> Result<Loaded, Failure> {
-        Ok(load(&self.config, std::env::vars(), &self.sets)?)
+        Ok(load(&self.file()?, std::env::vars(), &self.sets)?)
     }
 
     /// Reads the configuration without the policies.
     fn configuration(&self) -> Result<Config, ConfigError> {
-        configuration(&self.config, std::env::vars(), &self.sets)
+        configuration(&self.file()?, std::env::vars(), &self.sets)
     }
 
     /// Reads the configuration without the settings of `tuned.toml`.
     fn untuned(&self) -> Result<Config, ConfigError> {
-        untuned(&self.config, std::env::vars(), &self.sets)
+        untuned(&self.file()?, std::env::vars(), &self.sets)
     }
 }
 
@@ -175,19 +183,20 @@ impl From<ConfigError> for Failure {
 
 /// Runs the command that the arguments name. Returns its exit code.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are not errors. clap's exit code for errors is 2, ours is 64.
             if error.print().is_err() {
-                return SIGPIPE_EXIT.into();
+                return SIGPIPE_EXIT;
             }
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
+            return if error.use_stderr() { Exit::Usage.code() } else { Exit::Success.code() };
         }
     };
     let result = match cli.command {
         Command::Run(args) => run::run(&args.config, args.role),
+        Command::Serve(args) => serve::serve(&args),
         Command::Console(args) => console::console(&args),
         Command::Check(args) => check::check(&args),
         Command::Demo(args) => {
@@ -222,12 +231,12 @@ pub fn main() -> ExitCode {
         }
     };
     match stdout::finish() {
-        Ok(()) => exit.into(),
+        Ok(()) => exit.code(),
         // The reader has closed the pipe.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => SIGPIPE_EXIT.into(),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => SIGPIPE_EXIT,
         Err(error) => {
             errln!("aegis: standard output: {error}");
-            Exit::Unavailable.into()
+            Exit::Unavailable.code()
         }
     }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, anyhow, ensure};
 use super::reload::{Followed, validate_policies};
 use super::run::{panel_config, validate_shadow};
 use super::{ConfigArgs, Failure};
-use crate::config::{Experts, Live, Policies};
+use crate::config::{ConfigError, Experts, Live, Policies};
 use crate::experts::{Panel, PanelConfig, PanelError};
 use crate::ops::metrics;
 use crate::score::PanelHandle;
@@ -40,18 +40,27 @@ struct Loading {
 
 impl PanelReloader {
     /// Follows the file of a configuration, of which `experts` is in force.
-    pub fn new(panel: Live<PanelHandle>, configuration: &ConfigArgs, experts: &Experts) -> Self {
+    ///
+    /// # Errors
+    /// Returns an error if no file is named and none is found.
+    pub fn new(
+        panel: Live<PanelHandle>,
+        configuration: &ConfigArgs,
+        experts: &Experts,
+    ) -> Result<Self, ConfigError> {
+        // The file is found once, so that a reload never reads another one.
+        let file = configuration.file()?;
         metrics::panel_current(true);
-        Self {
+        Ok(Self {
             panel,
-            configuration: configuration.clone(),
-            file: configuration.config.clone(),
+            configuration: ConfigArgs { config: Some(file.clone()), ..configuration.clone() },
+            file,
             followed: Followed::default(),
             applied: experts.clone(),
             handled: (experts.shadow.clone(), experts.only.clone()),
             loading: None,
             requested: false,
-        }
+        })
     }
 
     /// Starts to load a panel if the configuration has changed or SIGHUP was received, and puts a loaded one in force.

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::{Failure, run};
 use crate::codec;
-use crate::config::{self, Experts};
+use crate::config::{self, Experts, Policies};
 use crate::core::ledger::Record;
+use crate::core::policy;
 use crate::kafka::{Connection, Followed, Follower, From};
 use crate::ops::stdout::{Stderr, Stdout};
 use crate::ops::{Exit, Progress};
@@ -27,27 +28,26 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
     };
     let mut panel = run::panel_config(&Experts { folder: models(), ..Experts::default() });
     let mut policies = Vec::new();
+    let mut configured = Policies::default();
     let mut connection = None;
     let mut defaults = None;
-    if let Some(path) = &args.config {
-        let loaded = config::load(path, std::env::vars(), &[])?;
+    let reads_topics = args.streams.iter().any(|stream| stream.to_string_lossy().starts_with("topic:"));
+    // A state hash depends on the policies, so that files are folded by a configuration only if it is named.
+    if args.config.is_some() || reads_topics {
+        let loaded = config::load(&config::find(args.config.as_deref())?, std::env::vars(), &[])?;
         // Files need no brokers.
-        let reads_topics = args.streams.iter().any(|stream| stream.to_string_lossy().starts_with("topic:"));
         let open = if reads_topics { run::brokers } else { run::connection };
         connection = Some(open(&loaded.config)?);
         panel = run::panel_config(&loaded.config.experts);
         defaults = Some(loaded.config.record_defaults());
-        policies = loaded
-            .policies
-            .policies
-            .into_values()
-            .map(|policy| Policy {
-                name: policy.name,
-                learner: policy.learner,
-                mapping: policy.mapping,
-                encoder: None,
-            })
-            .collect();
+        configured = loaded.policies;
+        let settings = |policy: &policy::Policy| Policy {
+            name: policy.name.clone(),
+            learner: policy.learner.clone(),
+            mapping: policy.mapping.clone(),
+            encoder: None,
+        };
+        policies = configured.policies.values().map(settings).collect();
     }
     let mut topic = |name: &str, take: &mut dyn FnMut(Record)| match &connection {
         Some(connection) => read(connection, name, take),
@@ -57,10 +57,12 @@ pub fn replay(args: &ReplayArgs) -> Result<Exit, Failure> {
     let mut progress = |done, of| {
         bar.get_or_insert_with(|| Progress::start("reading texts", Some(of))).set(done);
     };
+    let rules = |name: &str| configured.get_or_default(name);
     let mut context = ReplayContext {
         topic: Some(&mut topic),
         policies,
         defaults,
+        rules: Some(&rules),
         panel: Some(panel),
         progress: Some(&mut progress),
     };

@@ -5,6 +5,7 @@ mod tests;
 mod text;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,6 +21,7 @@ use crate::config::{self, Config, Loaded, Policies};
 use crate::core::event::Millis;
 use crate::core::policy::{Action, CategoryRule};
 use crate::ops::Exit;
+use crate::ops::stdout::Stderr;
 use crate::registry::{Registry, RegistryError};
 use crate::report::{self, Changes, Collector, FileError, Report, Settings};
 
@@ -29,14 +31,16 @@ const HOUR: Millis = 3_600_000;
 
 #[derive(Args)]
 pub struct ReportArgs {
-    /// Files of decisions, of `aegis score` or of the topic: JSON lines or Avro containers, also .gz and .zst; - is standard
-    /// input. Without files, the topics of --config are read
+    /// Files of decisions, of `aegis score`, of `aegis replay` (--decisions) or of the topic: JSON lines or Avro containers, also
+    /// .gz and .zst; - is standard input. Without files, the topics of the configuration are read
     #[arg(value_name = "DECISIONS")]
     files: Vec<PathBuf>,
-    /// A file of labels for the decisions of files, as records of the labels topic in JSON lines, CSV, Parquet or Avro
+    /// A file of labels for the decisions of files, of `aegis replay` (--labels-out) or as records of the labels topic in JSON
+    /// lines, CSV, Parquet or Avro
     #[arg(long, value_name = "FILE", requires = "files")]
     labels: Vec<PathBuf>,
     /// The configuration file, with the brokers and the policies; files without it have the policy of every default
+    /// [default without files: aegis.toml, then config/aegis.toml, in the working folder]
     #[arg(long, value_name = "FILE", env = "AEGIS_CONFIG")]
     config: Option<PathBuf>,
     /// Overrides the file and AEGIS__SECTION__KEY from the environment; can be repeated
@@ -134,11 +138,11 @@ pub fn report(args: &ReportArgs) -> Result<Exit, Failure> {
         return Err(usage(anyhow!("--since is not before --until: the period is empty")));
     }
     let loaded = match &args.config {
-        Some(path) => Some(config::load(path, std::env::vars(), &args.sets)?),
-        None if args.files.is_empty() => {
-            return Err(usage(anyhow!("name files of decisions, or --config FILE to read the topics")));
+        None if !args.files.is_empty() => None,
+        named => {
+            let file = config::find(named.as_deref())?;
+            Some(config::load(&file, std::env::vars(), &args.sets)?)
         }
-        None => None,
     };
     let report = match loaded {
         Some(Loaded { config, policies }) if args.files.is_empty() => of_topics(&config, policies, settings)?,
@@ -169,7 +173,7 @@ fn of_files(args: &ReportArgs, loaded: Option<Loaded>, settings: Settings) -> Re
         None => (Policies::default(), Config::default().record_defaults()),
     };
     let mut collector = Collector::new(policies, settings);
-    read_files(args, &defaults, &mut collector).map_err(|error| {
+    read_files(args, &defaults, &mut collector, &mut Stderr).map_err(|error| {
         let exit = match error {
             FileError::Rows(crate::rows::RowsError::Io { .. }) => Exit::Unavailable,
             FileError::Rows(crate::rows::RowsError::UnknownFormat { .. }) => Exit::Usage,
@@ -180,11 +184,16 @@ fn of_files(args: &ReportArgs, loaded: Option<Loaded>, settings: Settings) -> Re
     Ok(collector.finish())
 }
 
-fn read_files(args: &ReportArgs, defaults: &Defaults, collector: &mut Collector) -> Result<(), FileError> {
+fn read_files(
+    args: &ReportArgs,
+    defaults: &Defaults,
+    collector: &mut Collector,
+    notes: &mut dyn Write,
+) -> Result<(), FileError> {
     for path in &args.labels {
-        report::add_labels(path, defaults, collector)?;
+        report::add_labels(path, defaults, collector, notes)?;
     }
-    args.files.iter().try_for_each(|path| report::add_decisions(path, collector))
+    args.files.iter().try_for_each(|path| report::add_decisions(path, collector, notes))
 }
 
 /// Reports about the topics: the whole ledger, then the decisions of the period and of the one before.

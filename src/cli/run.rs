@@ -1,5 +1,6 @@
 //! `aegis run`: assembles and runs the roles.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,17 +10,18 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use super::panel_reload::PanelReloader;
 use super::reload::{Watch, validate_names};
 use super::supervise::Supervisor;
-use super::{ConfigArgs, Failure, Role, console};
-use crate::config::{self, Config, Experts, LogFormat, Policies};
+use super::{ConfigArgs, Failure, Role, console, serve as serve_command};
+use crate::config::{self, Config, EncoderPrecision, Experts, LogFormat, Policies};
 use crate::console::Console;
 use crate::experts::batcher::Limits;
-use crate::experts::{Panel, PanelConfig, Provider};
+use crate::experts::{Panel, PanelConfig, Precision, Provider};
 use crate::kafka::{Connection, Delivery, check_auth};
 use crate::learn::Learn;
 use crate::ops::{Exit, Hangup, Health, Server, Shutdown, descriptors, health, metrics, telemetry, traces};
 use crate::panics;
 use crate::report;
 use crate::score::{PanelHandle, Score};
+use crate::serve::{self as moderation, Moderation};
 
 /// Returns the settings of the panel.
 pub fn panel_config(experts: &Experts) -> PanelConfig {
@@ -34,6 +36,10 @@ pub fn panel_config(experts: &Experts) -> PanelConfig {
         config::Provider::TensorRt(card) => {
             Provider::TensorRt { device: card.into(), memory_limit, engines: experts.folder.join("engines") }
         }
+    };
+    panel.precision = match experts.encoder {
+        EncoderPrecision::Float32 => Precision::Float32,
+        EncoderPrecision::Int8 => Precision::Int8,
     };
     panel.only = (!experts.only.is_empty()).then(|| experts.only.clone());
     panel.cheap.clone_from(&experts.cheap);
@@ -92,6 +98,7 @@ pub fn validate_panel(panel: &Panel, config: &Config, policies: &Policies) -> Re
 pub fn connection(config: &Config) -> Result<Connection, Failure> {
     let connection = Connection {
         settings: config.kafka.settings.clone(),
+        group_protocol: config.kafka.group_protocol,
         ..Connection::new(config.kafka.brokers.clone())
     };
     connection.check().map_err(|error| Failure::new(Exit::Config, error))?;
@@ -130,39 +137,65 @@ const SCORE: (&str, &[&str]) = (
 /// The conditions of a learner's readiness. An active learner has more.
 const LEARN: (&str, &[&str]) = ("learn", &["broker seen"]);
 
-fn conditions(role: Role) -> &'static [(&'static str, &'static [&'static str])] {
-    match role {
-        Role::Learn => &[LEARN],
-        Role::Score => &[SCORE],
-        Role::Both => &[SCORE, LEARN],
+/// The work of a process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// Roles on Kafka, and moderation over HTTP beside a scorer if it is configured.
+    Roles(Role),
+    /// Moderation over HTTP alone.
+    Serve,
+}
+
+impl Work {
+    fn conditions(self) -> &'static [(&'static str, &'static [&'static str])] {
+        match self {
+            Self::Roles(Role::Learn) => &[LEARN],
+            Self::Roles(Role::Score) => &[SCORE],
+            Self::Roles(Role::Both) => &[SCORE, LEARN],
+            Self::Serve => &[],
+        }
+    }
+
+    /// Returns the address of moderation over HTTP, if this process serves it.
+    fn moderation(self, config: &Config) -> Result<Option<SocketAddr>, Failure> {
+        match self {
+            Self::Serve => serve_command::own_address(config).map(Some),
+            Self::Roles(Role::Learn) => Ok(None),
+            Self::Roles(_) => serve_command::address(config),
+        }
     }
 }
 
+/// `aegis run`.
 pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
+    process(args, Work::Roles(role))
+}
+
+/// `aegis serve`.
+pub fn serve(args: &ConfigArgs) -> Result<Exit, Failure> {
+    process(args, Work::Serve)
+}
+
+fn process(args: &ConfigArgs, work: Work) -> Result<Exit, Failure> {
     let unavailable = |error| Failure { exit: Exit::Unavailable, error };
     let config::Loaded { config, policies } = args.load()?;
     let (config, policies) = (Arc::new(config), config::Live::from(Arc::new(policies)));
-    let format = match config.log.format {
-        LogFormat::Text => telemetry::Format::Text,
-        LogFormat::Json => telemetry::Format::Json,
-    };
-    telemetry::init(format, &config.log.level).map_err(|error| Failure::new(Exit::Config, error))?;
-    let limit = secure_descriptors(&config, None)?;
+    start_log(&config)?;
+    let address = work.moderation(&config)?;
+    let limit = secure_descriptors(&config, address, None)?;
     let handle = metrics::install().context("the metrics cannot be installed").map_err(unavailable)?;
     let shutdown = Shutdown::on_signals().context("signals cannot be handled").map_err(unavailable)?;
     let hangup = Hangup::on_signal().context("signals cannot be handled").map_err(unavailable)?;
     let health = Health::default();
-    for (role, names) in conditions(role) {
+    for (role, names) in work.conditions() {
         names.iter().for_each(|name| health.of(role).set(name, false));
+    }
+    if address.is_some() {
+        moderation::register(&health);
     }
     let ending = shutdown.clone();
     panics::install(move |part| ending.panicked(part));
-    let limits = health::Limits {
-        connections: config.http.max_connections,
-        idle: Duration::from_millis(config.http.idle_timeout_ms),
-    };
-    let server = Server::start(config.http.listen, limits, health.clone(), handle.clone())
-        .map_err(|error| Failure::new(Exit::Unavailable, error))?;
+    let server = start_server(&config, health.clone(), handle.clone())?;
     tracing::info!(address = %server.address(), "health and metrics");
     tracing::info!(limit, "file descriptors");
     if let Some(tuned) = &config.tuned {
@@ -170,12 +203,16 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
         tracing::info!(%path, taken, set_by_the_configuration = left, "tuned for this machine");
     }
     check_traces(&config)?;
-    let connection = connect(&config, &shutdown)?;
-    let console = start_console(&config, &policies, &connection, handle)?;
+    let connection = connect(&config, address, &shutdown)?;
+    let is_role = work != Work::Serve;
+    let console = if is_role { start_console(&config, &policies, &connection, handle)? } else { None };
     let roles = Roles { config, policies, connection, health, shutdown };
     let mut supervisor = Supervisor::new(roles.shutdown.clone(), roles.health.clone());
-    let experts = if role == Role::Learn { None } else { Some(roles.start_score(&mut supervisor, args)?) };
-    if role != Role::Score {
+    let experts = match work {
+        Work::Roles(Role::Learn) => None,
+        _ => Some(roles.start_panel(&mut supervisor, args, is_role, address)?),
+    };
+    if matches!(work, Work::Roles(Role::Learn | Role::Both)) {
         roles.start_learn(&mut supervisor)?;
     }
     let Roles { config, policies, shutdown, .. } = roles;
@@ -193,6 +230,25 @@ pub fn run(args: &ConfigArgs, role: Role) -> Result<Exit, Failure> {
     ended.map(|()| shutdown.exit())
 }
 
+fn start_log(config: &Config) -> Result<(), Failure> {
+    let format = match config.log.format {
+        LogFormat::Text => telemetry::Format::Text,
+        LogFormat::Json => telemetry::Format::Json,
+    };
+    telemetry::init(format, &config.log.level).map_err(|error| Failure::new(Exit::Config, error))
+}
+
+/// Starts the server of health and metrics.
+fn start_server(config: &Config, health: Health, handle: PrometheusHandle) -> Result<Server, Failure> {
+    let limits = health::Limits {
+        connections: config.http.max_connections,
+        idle: Duration::from_millis(config.http.idle_timeout_ms),
+        ..health::Limits::default()
+    };
+    Server::start(config.http.listen, limits, health, handle)
+        .map_err(|error| Failure::new(Exit::Unavailable, error))
+}
+
 /// Starts the console if `console.listen` is set.
 fn start_console(
     config: &Arc<Config>,
@@ -208,19 +264,28 @@ fn start_console(
     Ok(Some(console))
 }
 
-/// Raises the limit on file descriptors. Returns the new limit, or an error if it is too low.
-fn secure_descriptors(config: &Config, brokers: Option<usize>) -> Result<u64, Failure> {
+/// Raises the limit on file descriptors. With an address of `moderation`, its connections need some. Returns the new limit, or an error if it is too low.
+fn secure_descriptors(
+    config: &Config,
+    moderation: Option<SocketAddr>,
+    brokers: Option<usize>,
+) -> Result<u64, Failure> {
     let console = if config.console.listen.is_empty() { 0 } else { console::MAX_CONNECTIONS };
-    descriptors::secure(config.http.max_connections + console, brokers)
+    let moderation = moderation.map_or(0, |_| config.http.moderation.max_connections);
+    descriptors::secure(config.http.max_connections + console + moderation, brokers)
         .map_err(|error| Failure::new(Exit::Config, error))
 }
 
 /// Connects to the brokers: checks the authentication, the descriptors for all brokers, and the session timeout.
-fn connect(config: &Config, shutdown: &Shutdown) -> Result<Connection, Failure> {
+fn connect(
+    config: &Config,
+    moderation: Option<SocketAddr>,
+    shutdown: &Shutdown,
+) -> Result<Connection, Failure> {
     let connection = connection(config)?;
     let brokers = check_auth(&connection, &|| shutdown.requested())
         .map_err(|error| Failure::new(Exit::Unavailable, error))?;
-    secure_descriptors(config, brokers)?;
+    secure_descriptors(config, moderation, brokers)?;
     if let Some(wanted) = connection.session_too_short() {
         let (session, round_trip) = (connection.session_timeout(), connection.round_trip.get());
         tracing::warn!(
@@ -243,30 +308,50 @@ struct Roles {
 }
 
 impl Roles {
-    /// Opens the panel and starts the scoring role. Returns the reloader of the panel.
-    fn start_score(&self, supervisor: &mut Supervisor, args: &ConfigArgs) -> Result<PanelReloader, Failure> {
+    /// Opens the panel and starts the roles that use it: the scoring role if `scores`, and moderation over HTTP if there is
+    /// an `address`. Returns the reloader of the panel.
+    fn start_panel(
+        &self,
+        supervisor: &mut Supervisor,
+        args: &ConfigArgs,
+        scores: bool,
+        address: Option<SocketAddr>,
+    ) -> Result<PanelReloader, Failure> {
         let config = &self.config;
         let panel = Arc::new(panel(config)?);
         validate_panel(&panel, config, &self.policies.now())?;
-        self.health.of("score").set("experts loaded", true);
         for expert in panel.experts() {
             let (provider, state) = (&expert.provider, expert.state.word());
             tracing::info!(expert = expert.id, provider, state, "expert");
         }
         let handle = PanelHandle::in_force(panel, &config.experts.shadow);
-        let reloader = PanelReloader::new(handle.clone(), args, &config.experts);
+        let reloader = PanelReloader::new(handle.clone(), args, &config.experts)?;
+        if scores {
+            self.health.of("score").set("experts loaded", true);
+            let score = self.score(&handle);
+            supervisor.role("score", || score.run().map_err(anyhow::Error::from))?;
+        }
+        if let Some(address) = address {
+            self.health.of(moderation::ROLE).set("experts loaded", true);
+            let role = Moderation { score: self.score(&handle), address };
+            supervisor.role(moderation::ROLE, || role.run().map_err(anyhow::Error::from))?;
+        }
+        Ok(reloader)
+    }
+
+    /// Returns the scoring role over this panel.
+    fn score(&self, panel: &config::Live<PanelHandle>) -> Score {
+        let config = &self.config;
         let instance = format!("{}-{}", config.score.group, config.score.member);
-        let score = Score {
+        Score {
             config: Arc::clone(config),
             policies: self.policies.clone(),
-            panel: handle,
+            panel: panel.clone(),
             delivery: delivery(config, &self.connection, &instance),
             connection: self.connection.clone(),
             health: self.health.clone(),
             shutdown: self.shutdown.clone(),
-        };
-        supervisor.role("score", || score.run().map_err(anyhow::Error::from))?;
-        Ok(reloader)
+        }
     }
 
     /// Starts the learning role.

@@ -9,6 +9,7 @@ use super::Failure;
 use crate::ops::{Exit, Health, Shutdown, StopReason, metrics};
 use crate::panics;
 use crate::score::ScoreError;
+use crate::serve::ModerationError;
 
 /// The time that threads have to finish after one of them has failed, before they are asked to abort.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -190,8 +191,14 @@ impl Supervisor {
 
 /// Returns the exit code for the error of a role: a broken invariant is a bug, all other causes lie outside.
 fn exit_of(error: &anyhow::Error) -> Exit {
-    match error.downcast_ref() {
-        Some(ScoreError::Invariant { .. }) => Exit::Internal,
+    let moderation = error.downcast_ref::<ModerationError>();
+    let score = match moderation {
+        Some(ModerationError::Score(error)) => Some(error),
+        _ => error.downcast_ref(),
+    };
+    match (score, moderation) {
+        (Some(ScoreError::Invariant { .. }), _) => Exit::Internal,
+        (_, Some(ModerationError::Keys(_) | ModerationError::NoRecordKey { .. })) => Exit::Config,
         _ => Exit::Unavailable,
     }
 }

@@ -2,6 +2,7 @@
 
 mod budgets;
 mod document;
+mod precision;
 mod speeds;
 
 use std::path::Path;
@@ -68,9 +69,11 @@ pub fn tune(args: &TuneArgs) -> Result<Exit, Failure> {
     let best = trials.best(config.score.window).map_err(refuse)?;
     let chosen = panel(&trials.base, best);
     let budgets = budgets::find(&bench, &chosen, best.window, &models).map_err(refuse)?;
+    let precisions = precision::compare(&bench, &chosen, best.window).map_err(refuse)?;
     let (provider, table) = (&chosen.provider, trials.table.as_slice());
-    let text = document(&Measured { bench: &bench, provider, table, best, budgets: &budgets });
-    let path = args.config.config.parent().unwrap_or(Path::new("")).join(TUNED);
+    let precisions = precisions.as_ref();
+    let text = document(&Measured { bench: &bench, provider, table, best, budgets: &budgets, precisions });
+    let path = args.config.file()?.parent().unwrap_or(Path::new("")).join(TUNED);
     std::fs::write(&path, &text)
         .with_context(|| format!("{} cannot be written", path.display()))
         .map_err(|error| Failure { exit: Exit::Unavailable, error })?;

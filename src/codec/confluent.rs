@@ -118,6 +118,8 @@ pub(super) struct FramedDatum<'a> {
 pub struct Received<'a> {
     /// The record's value.
     pub payload: &'a [u8],
+    /// The record's headers.
+    pub headers: &'a [(String, Option<Vec<u8>>)],
     /// The value of the header [`SCHEMA_ID_HEADER`], if the record has one.
     pub schema_id: Option<&'a [u8]>,
     /// The registry, if there is one.
@@ -130,7 +132,7 @@ impl<'a> Received<'a> {
     /// Returns a record that is a value alone, without a registry.
     #[must_use]
     pub fn plain(payload: &'a [u8]) -> Self {
-        Self { payload, schema_id: None, schemas: None, place: None }
+        Self { payload, headers: &[], schema_id: None, schemas: None, place: None }
     }
 
     /// Returns a record with a value and headers. A value of `None` is read as an empty one.
@@ -143,7 +145,7 @@ impl<'a> Received<'a> {
         // Of two headers with one name the last one counts, as for Kafka's own clients.
         let found = headers.iter().rev().find(|(name, _)| name == SCHEMA_ID_HEADER);
         let schema_id = found.and_then(|(_, value)| value.as_deref());
-        Self { payload: payload.unwrap_or_default(), schema_id, schemas, place: None }
+        Self { payload: payload.unwrap_or_default(), headers, schema_id, schemas, place: None }
     }
 
     /// Sets the position that the record was read from.

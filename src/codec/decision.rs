@@ -9,7 +9,7 @@ use super::confluent::Received;
 use super::error::{DecodeError, EncodeError};
 use super::ledger::{FeaturesForm, check_round, features, reading};
 use super::schema::kinds;
-use super::wire::{List, Sha256, Symbol};
+use super::wire::{Code, List, Sha256, Symbol};
 use super::{Encoding, check_share, check_time};
 use crate::core::decision::{Decision, Origin, ReviewReason, Sampling, WeighedVote};
 use crate::core::event::{Millis, check_id};
@@ -58,6 +58,8 @@ struct DecisionForm<'a> {
     reasons: List<Symbol<ReviewReason>, MAX_REASONS>,
     #[serde(default)]
     sampling: Option<SamplingForm>,
+    #[serde(default)]
+    language: Code,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -245,6 +247,7 @@ impl<'a> From<&'a Decision> for DecisionForm<'a> {
             hidden_text: decision.hidden_text.iter().copied().map(Symbol).collect(),
             reasons: List::of(decision.reasons.iter().copied().map(Symbol).collect()),
             sampling: Some(decision.sampling.into()),
+            language: Code(decision.language),
         }
     }
 }
@@ -293,6 +296,7 @@ fn decision(form: DecisionForm<'_>) -> Result<Decision, DecodeError> {
         trace: form.trace.map(Cow::into_owned),
         nothing_to_judge: form.nothing_to_judge,
         hidden_text: form.hidden_text.into_iter().map(|kind| kind.0).collect(),
+        language: form.language.0,
     };
     check(&decision)?;
     Ok(decision)

@@ -47,8 +47,8 @@ pub enum DecodeError {
     NotJson,
     /// The record is not valid JSON, or its layout does not fit.
     #[error(
-        "the JSON record cannot be read at line {line}, column {column}: it is not JSON from there on; have the \
-         producer write it with a JSON library"
+        "the JSON record cannot be read at line {line}, column {column}: it is not JSON from there on, or it lacks \
+         fields of such a record; have the producer write it with a JSON library"
     )]
     BadJson {
         /// The line, from 1.
@@ -112,6 +112,12 @@ pub enum DecodeError {
         pointer: String,
         /// The values that the field can have.
         wanted: &'static str,
+    },
+    /// The record is a CloudEvent that cannot be read.
+    #[error("the record is a CloudEvent that {why}")]
+    BadCloudEvent {
+        /// The problem, and its remedy.
+        why: &'static str,
     },
     /// The JSON has more values than [`super::tree`] holds.
     #[error("the JSON record holds more than {} values: send less with it", super::datum_size::MAX_VALUES)]
@@ -208,6 +214,7 @@ impl DecodeError {
             Self::BadJson { .. } | Self::DuplicateField { .. } => "BadJson",
             Self::MissingField { .. } | Self::MissingAt { .. } => "MissingField",
             Self::BadValue { .. } | Self::NoZone { .. } | Self::InvalidAt { .. } => "BadValue",
+            Self::BadCloudEvent { .. } => "BadCloudEvent",
             Self::TooManyValues => "TooManyValues",
             Self::TooDeep => "TooDeep",
             Self::Bounds(bounds) => bounds.name(),

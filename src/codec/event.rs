@@ -7,6 +7,7 @@ use std::fmt;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::cloud_event::{self, Attributes, Mode};
 use super::confluent::Received;
 use super::error::{DecodeError, EncodeError};
 use super::fields;
@@ -19,7 +20,7 @@ use crate::core::event::{Event, EventError, MAX_METADATA, MAX_TURNS, Millis, Rol
 /// An event with the fields of its schema.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename = "Event")]
-struct EventForm<'a> {
+pub(super) struct EventForm<'a> {
     id: Cow<'a, str>,
     conversation: Option<Cow<'a, str>>,
     tenant: Option<Cow<'a, str>>,
@@ -110,6 +111,23 @@ pub(super) struct EventParts {
 }
 
 impl EventParts {
+    /// Returns an event of turns alone.
+    pub(super) fn of_turns(id: String, time: Option<Millis>, turns: Vec<Turn>, replaced: usize) -> Self {
+        Self {
+            id,
+            conversation: None,
+            tenant: None,
+            policy: None,
+            subject: None,
+            time,
+            total: turns.len(),
+            turns,
+            judged: None,
+            metadata: BTreeMap::new(),
+            replaced,
+        }
+    }
+
     fn event(self, defaults: &Defaults) -> Result<Event, DecodeError> {
         if self.total > self.turns.len() {
             return Err(EventError::TooManyTurns { turns: self.total }.into());
@@ -139,7 +157,7 @@ fn check(event: &Event) -> Result<(), DecodeError> {
     event.time.map_or(Ok(()), |time| check_time("time", time))
 }
 
-fn from_avro(form: EventForm<'_>) -> EventParts {
+pub(super) fn from_avro(form: EventForm<'_>) -> EventParts {
     let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
     let total = form.turns.total;
     let turn = |turn: TurnForm<'_>| Turn { role: turn.role.0, text: turn.text.into_owned() };
@@ -161,7 +179,9 @@ fn from_avro(form: EventForm<'_>) -> EventParts {
 /// An event in JSON, whose fields may be missing or have any type.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct EventJson {
+pub(super) struct EventJson {
+    /// A CloudEvent has this attribute, and its data has the other fields.
+    specversion: Scalar,
     id: Scalar,
     conversation: Scalar,
     tenant: Scalar,
@@ -203,36 +223,52 @@ fn turn(turn: Loose<Object<TurnJson>>) -> Result<Turn, DecodeError> {
     })
 }
 
-fn from_json(text: &str) -> Result<EventParts, DecodeError> {
-    let (raw, replaced): (EventJson, usize) = json::read(text)?;
-    let id = raw.id.id("id")?.ok_or(DecodeError::MissingField { field: "id" })?;
-    let single = raw.text.text("text")?;
-    let (turns, total) = match (raw.turns.found("turns")?, single) {
-        (Some(list), _) => {
-            let turns = list.items.into_iter().map(turn).collect::<Result<Vec<_>, _>>()?;
-            (turns, list.total)
-        }
-        (None, Some(text)) => (vec![Turn { role: Role::User, text }], 1),
-        (None, None) => return Err(DecodeError::MissingField { field: "turns" }),
-    };
-    let entry = |(name, value): (String, Scalar)| match value {
-        Scalar::Text(text) => Ok((name, text)),
-        _ => Err(DecodeError::BadValue { field: "metadata" }),
-    };
-    let metadata = raw.metadata.found("metadata")?.map_or_else(BTreeMap::new, |entries| entries.0);
-    Ok(EventParts {
-        id,
-        conversation: raw.conversation.id("conversation")?,
-        tenant: raw.tenant.id("tenant")?,
-        policy: raw.policy.id("policy")?,
-        subject: raw.subject.id("subject")?,
-        time: raw.time.millis("time")?,
-        turns,
-        total,
-        judged: raw.judged.whole("judged")?,
-        metadata: metadata.into_iter().map(entry).collect::<Result<_, _>>()?,
-        replaced,
-    })
+impl EventJson {
+    /// Returns `true` if this is the outer object of a structured CloudEvent and has no turns of its own.
+    fn is_cloud_event(&self) -> bool {
+        matches!(
+            (&self.specversion, &self.turns, &self.text),
+            (Scalar::Text(_), Loose::Absent, Scalar::Absent)
+        )
+    }
+
+    /// Checks the types of the fields. A missing id or time is that of the CloudEvent around the fields, if there is one.
+    pub(super) fn parts(
+        self,
+        replaced: usize,
+        around: Option<Attributes>,
+    ) -> Result<EventParts, DecodeError> {
+        let missing = || around.as_ref().map(Attributes::id).ok_or(DecodeError::MissingField { field: "id" });
+        let id = self.id.id("id")?.map_or_else(missing, Ok)?;
+        let single = self.text.text("text")?;
+        let (turns, total) = match (self.turns.found("turns")?, single) {
+            (Some(list), _) => {
+                let turns = list.items.into_iter().map(turn).collect::<Result<Vec<_>, _>>()?;
+                (turns, list.total)
+            }
+            (None, Some(text)) => (vec![Turn { role: Role::User, text }], 1),
+            (None, None) => return Err(DecodeError::MissingField { field: "turns" }),
+        };
+        let entry = |(name, value): (String, Scalar)| match value {
+            Scalar::Text(text) => Ok((name, text)),
+            _ => Err(DecodeError::BadValue { field: "metadata" }),
+        };
+        let metadata = self.metadata.found("metadata")?.map_or_else(BTreeMap::new, |entries| entries.0);
+        let time = match (self.time.millis("time")?, around) {
+            (None, Some(around)) => around.time()?,
+            (time, _) => time,
+        };
+        Ok(EventParts {
+            conversation: self.conversation.id("conversation")?,
+            tenant: self.tenant.id("tenant")?,
+            policy: self.policy.id("policy")?,
+            subject: self.subject.id("subject")?,
+            judged: self.judged.whole("judged")?,
+            metadata: metadata.into_iter().map(entry).collect::<Result<_, _>>()?,
+            total,
+            ..EventParts::of_turns(id, time, turns, replaced)
+        })
+    }
 }
 
 /// Reads an event in Avro or JSON. `defaults` gives the values of missing fields and the layout of JSON.
@@ -261,11 +297,25 @@ impl Received<'_> {
         let avro = |form| Ok(from_avro(form));
         let json = |text: &str| match &defaults.event_fields {
             Some(fields) => fields.read(text, self.place),
-            None => from_json(text),
+            None => self.parse_json(text),
         };
-        let parts = kinds().event.decode_either(self, avro, json)?;
+        // Pointers lead through the whole record, so that the attributes of a CloudEvent are fields like all others.
+        let mode = if defaults.event_fields.is_none() { cloud_event::mode(self.headers)? } else { None };
+        let parts = match mode {
+            Some(Mode::Binary) => self.binary_cloud_event()?,
+            Some(Mode::Structured) => self.structured_cloud_event()?,
+            None => kinds().event.decode_either(self, avro, json)?,
+        };
         let replaced = parts.replaced;
         parts.event(defaults).map(|event| (event, replaced))
+    }
+
+    fn parse_json(&self, text: &str) -> Result<EventParts, DecodeError> {
+        let (raw, replaced): (EventJson, usize) = json::read(text)?;
+        if raw.is_cloud_event() {
+            return self.envelope(text);
+        }
+        raw.parts(replaced, None)
     }
 }
 

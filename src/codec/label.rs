@@ -88,8 +88,17 @@ impl<'a> From<&'a Label> for LabelForm<'a> {
     }
 }
 
-/// Returns the id of a label that has none. All labels of one event by one annotator share it, so that the newest of them
-/// counts.
+/// Returns the id of a label that has none: that of its event and annotator, so that an annotator's newer label replaces the
+/// older. Gold and calibration labels have ids of their own, because they do not replace what a person says in a review.
+fn label_id(event: &str, annotator: Option<&str>, source: Source) -> String {
+    let id = default_label_id(event, annotator);
+    match source {
+        Source::Gold | Source::Calibration => default_label_id(&id, Some(source.word())),
+        Source::Review | Source::Report | Source::Appeal => id,
+    }
+}
+
+/// Returns an id of two names. It is their SHA-256 if it would be too long.
 #[must_use]
 pub fn default_label_id(event: &str, annotator: Option<&str>) -> String {
     let id = format!("{event}/{}", annotator.unwrap_or_default());
@@ -108,7 +117,7 @@ pub(super) fn label(form: LabelForm<'_>, defaults: &Defaults) -> Result<Label, D
     let label = Label {
         id: match form.id {
             Some(id) => id.into_owned(),
-            None => default_label_id(&form.event_id, form.annotator.as_deref()),
+            None => label_id(&form.event_id, form.annotator.as_deref(), form.source.0),
         },
         tenant: owned(form.tenant).unwrap_or_else(|| defaults.tenant.clone()),
         policy: owned(form.policy).unwrap_or_else(|| defaults.policy.clone()),

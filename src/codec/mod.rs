@@ -7,6 +7,7 @@
 //!
 //! The size of all input is checked before it is parsed, and no error quotes the input.
 
+mod cloud_event;
 mod confluent;
 mod container;
 mod datum_size;
@@ -14,6 +15,7 @@ mod datum_writer;
 mod decision;
 mod error;
 mod event;
+mod explained;
 mod fields;
 mod json;
 mod key;
@@ -31,11 +33,13 @@ mod tree;
 mod wire;
 mod writer_schema;
 
+pub use cloud_event::remove_headers as remove_cloud_event_headers;
 pub use confluent::{MAX_SCHEMA, Received, SCHEMA_ID_HEADER, SchemaId, Schemas, Writer};
 pub use container::{CONTAINER_MAGIC, Container, ContainerError};
 pub use decision::{decisions_read, decode_decision, decode_decision_value, encode_decision};
 pub use error::{DecodeError, EncodeError};
 pub use event::{decode_event, encode_event};
+pub use explained::{explained_decision, is_same};
 pub use fields::{
     EventFields, LabelFields, Pointer, Source as LabelSource, Speaker, Values, Verdict, default_event_id,
 };

@@ -39,12 +39,13 @@ pub const SCHEMAS: [(&str, &str); 7] = [
 ];
 
 /// The schemas that earlier versions wrote records with, by record from the oldest to the newest. They remain readable.
-const EARLIER: [(&str, &str); 10] = [
+const EARLIER: [(&str, &str); 11] = [
     ("Decision", include_str!("../../schemas/earlier/decision-1.avsc")),
     ("Decision", include_str!("../../schemas/earlier/decision-2.avsc")),
     ("Decision", include_str!("../../schemas/earlier/decision-3.avsc")),
     ("Decision", include_str!("../../schemas/earlier/decision-4.avsc")),
     ("Decision", include_str!("../../schemas/earlier/decision-5.avsc")),
+    ("Decision", include_str!("../../schemas/earlier/decision-6.avsc")),
     ("ReviewRequest", include_str!("../../schemas/earlier/review-1.avsc")),
     ("ReviewRequest", include_str!("../../schemas/earlier/review-2.avsc")),
     ("LedgerRecord", include_str!("../../schemas/earlier/ledger-1.avsc")),
@@ -329,7 +330,7 @@ mod tests {
         for (kind, expected) in [
             (&kinds.event, 0xacee_0e27_8ed4_4cdf_u64),
             (&kinds.label, 0x29c2_757d_05de_16ff),
-            (&kinds.decision, 0xab49_66fe_85bf_5a3a),
+            (&kinds.decision, 0xb0c3_5587_0202_aa3b),
             (&kinds.record, 0x8dc3_a228_dd9d_06f6),
             (&kinds.predictor, 0x3a0e_f307_be4c_f0a6),
             (&kinds.review, 0x938f_8dda_d119_34db),

@@ -15,6 +15,7 @@ use crate::core::decision::ReviewReason;
 use crate::core::event::Role;
 use crate::core::features::{DIMENSIONS, Features};
 use crate::core::label::{Finding, Source};
+use crate::core::language::Language;
 use crate::core::ledger::LabelStatus;
 use crate::core::policy::Action;
 use crate::core::text::HiddenText;
@@ -110,6 +111,23 @@ impl<T: Symbols> Visitor<'_> for NameVisitor<T> {
 
     fn visit_str<E: Error>(self, word: &str) -> Result<Self::Value, E> {
         T::parse(word).map(Name).ok_or_else(|| E::custom("unknown symbol"))
+    }
+}
+
+/// A language, which is a string in the schemas. A code that this version does not know is read as unknown.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Code(pub(super) Language);
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.code())
+    }
+}
+
+impl<'de> Deserialize<'de> for Code {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let code = Cow::<str>::deserialize(deserializer)?;
+        Ok(Self(code.parse().unwrap_or_default()))
     }
 }
 

@@ -30,10 +30,13 @@ fn generate<T: schemars::JsonSchema>() -> Value {
 pub fn document() -> String {
     let mut page = String::from(
         "# Configuration\n\n\
-         The configuration is one TOML file. The environment (`AEGIS__SECTION__KEY`) overrides it, and `--set\n\
-         section.key=value` overrides both. An unknown key is an error that names the nearest known one. `aegis\n\
-         config show` prints the values in effect and their sources, and `aegis config schema` prints the JSON Schema\n\
-         of this page, which is generated from the code. Paths are relative to the file's folder.\n",
+         The configuration is one TOML file: the one that `--config FILE` or `AEGIS_CONFIG` names, or else\n\
+         `aegis.toml` in the working folder, or else `config/aegis.toml` there. The environment (`AEGIS__SECTION__KEY`)\n\
+         overrides it, and `--set section.key=value` overrides both. An unknown key is an error that names the nearest\n\
+         known one. `aegis config show` prints the values in effect and their sources, and `aegis config schema` prints\n\
+         the JSON Schema of this page, which is generated from the code. Paths are relative to the file's folder.\n\n\
+         `aegis replay`, `report`, `labels stats` and `evaluate` read files without any configuration unless one is named, so\n\
+         that their results do not depend on the folder in which they run.\n",
     );
     let schema = schema();
     let (sections, keys): (Vec<_>, Vec<_>) =
@@ -41,8 +44,14 @@ pub fn document() -> String {
     let top: Vec<_> = keys.into_iter().map(|(name, schema)| (name.clone(), schema)).collect();
     table(&mut page, "Outside of all sections", "", &top, true);
     for (name, section) in sections {
-        let keys: Vec<_> = properties(section).into_iter().map(|(key, one)| (key.clone(), one)).collect();
-        table(&mut page, &format!("`[{name}]`"), name, &keys, true);
+        let (inner, keys): (Vec<_>, Vec<_>) =
+            properties(section).into_iter().partition(|(_, one)| one.get("properties").is_some());
+        for (name, section) in std::iter::once((name.clone(), keys))
+            .chain(inner.into_iter().map(|(inner, section)| (format!("{name}.{inner}"), properties(section))))
+        {
+            let keys: Vec<_> = section.into_iter().map(|(key, one)| (key.clone(), one)).collect();
+            table(&mut page, &format!("`[{name}]`"), &name, &keys, true);
+        }
     }
     page.push_str(
         "\n# Policies\n\n\

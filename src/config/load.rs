@@ -120,6 +120,8 @@ fn resolve_paths(config: &mut Config, folder: &Path) {
         &mut config.traces.authorities,
         &mut config.console.credentials,
         &mut config.console.proxy_secret_file,
+        &mut config.http.moderation.keys,
+        &mut config.http.moderation.record_key_file,
         &mut config.policies,
     ] {
         if !file.as_os_str().is_empty() {
@@ -145,6 +147,10 @@ fn read_secrets(config: &mut Config) -> Result<(), ConfigError> {
     if !config.console.proxy_secret_file.as_os_str().is_empty() {
         config.console.proxy_secret = Secret::new(read_secret(&config.console.proxy_secret_file)?);
     }
+    if !config.http.moderation.record_key_file.as_os_str().is_empty() {
+        config.http.moderation.record_key =
+            Secret::new(read_secret(&config.http.moderation.record_key_file)?);
+    }
     for (name, file) in &config.traces.secrets {
         config.traces.headers.insert(name.clone(), Secret::new(read_secret(file)?));
     }
@@ -163,6 +169,7 @@ fn validate(config: &Config) -> Result<(), String> {
     config.event_fields.check()?;
     config.label_fields.check()?;
     config.console.check()?;
+    config.http.moderation.check()?;
     let is_share = |share: f64| (0.0..=1.0).contains(&share);
     if !is_share(config.traces.sample) {
         return Err("traces.sample is a share of events: write a number from 0 to 1".into());

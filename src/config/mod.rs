@@ -6,9 +6,11 @@
 
 mod console;
 mod document;
+mod home;
 mod live;
 mod load;
 mod machine;
+mod moderation;
 mod overlay;
 mod policies;
 mod records;
@@ -29,11 +31,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::codec::{EventFields, LabelFields, Pointer, Speaker, TimeUnit};
+pub use crate::kafka::GroupProtocol;
 pub use console::Console;
 pub use document::{document, policies_schema, schema};
+pub use home::{PLACES, find};
 pub use live::{Live, ReloadError, reload};
 pub use load::{Loaded, configuration, load, untuned};
 pub use machine::Provider;
+pub use moderation::{Moderation, OnReview};
 pub use policies::{Policies, PolicyError};
 pub use registry::{Registry, Secret, Subjects};
 pub use report::Report;
@@ -53,6 +58,15 @@ pub enum ConfigError {
         path: PathBuf,
         /// The system's error.
         reason: std::io::Error,
+    },
+    /// No file is named, and none is in the places where one is looked for.
+    #[error(
+        "there is no configuration: looked for {places}; create one of these files, or name another one with --config \
+         FILE or AEGIS_CONFIG"
+    )]
+    NotFound {
+        /// The files that do not exist.
+        places: String,
     },
     /// The file is not TOML.
     #[error("{path} is not TOML: {reason}")]
@@ -128,6 +142,9 @@ pub struct Kafka {
     pub brokers: String,
     /// The guarantee with which outputs and consumed offsets are committed.
     pub delivery: Delivery,
+    /// The protocol with which the members of a consumer group share partitions. Both roles use it. Members may change it
+    /// one by one, while the others run.
+    pub group_protocol: GroupProtocol,
     /// A role is not ready if a partition has had records to commit for this long, in milliseconds, and none have been
     /// committed. Choose a value above twice `experts.timeout_ms`, and above the duration of a commit.
     pub stalled_after_ms: u64,
@@ -154,6 +171,7 @@ impl Default for Kafka {
         Self {
             brokers: "localhost:9092".into(),
             delivery: Delivery::ExactlyOnce,
+            group_protocol: GroupProtocol::Classic,
             stalled_after_ms: 60_000,
             settings: BTreeMap::new(),
             secrets: BTreeMap::new(),
@@ -195,6 +213,12 @@ pub struct Experts {
     pub runtime: PathBuf,
     /// The execution provider that runs the graphs.
     pub provider: Provider,
+    /// The arithmetic of the encoders that have a graph for it: float32, or int8, which is faster and runs on the CPU
+    /// only. All scorers of a group need the same, because the learner reads the features of one encoder.
+    pub encoder: EncoderPrecision,
+    /// Lets a scorer begin although the predictor in use reads the features of another encoder, which it then does not
+    /// get. Set it while a whole group changes to another encoder.
+    pub change_encoder: bool,
     /// The ids of the experts on the panel. If empty, every expert in the folder is on it.
     pub only: Vec<String>,
     /// The experts that, besides the rules, are asked even when the panel is shrunk under load.
@@ -236,12 +260,24 @@ pub struct Experts {
     pub timeout_ms: u64,
 }
 
+/// The arithmetic of the encoders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EncoderPrecision {
+    /// Single-precision floating point.
+    Float32,
+    /// Products of bytes, with scales that do not depend on the texts.
+    Int8,
+}
+
 impl Default for Experts {
     fn default() -> Self {
         Self {
             folder: "models".into(),
             runtime: PathBuf::new(),
             provider: Provider::Cpu,
+            encoder: EncoderPrecision::Float32,
+            change_encoder: false,
             only: Vec::new(),
             cheap: Vec::new(),
             shadow: Vec::new(),
@@ -283,12 +319,15 @@ pub struct Http {
     /// The time after which a connection is closed if no complete request has arrived, in milliseconds since its opening
     /// or its last response.
     pub idle_timeout_ms: u64,
+    /// Moderation requests over HTTP.
+    pub moderation: Moderation,
 }
 
 impl Default for Http {
     fn default() -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], 9464));
-        Self { listen, max_connections: 64, idle_timeout_ms: 30_000 }
+        let moderation = Moderation::default();
+        Self { listen, max_connections: 64, idle_timeout_ms: 30_000, moderation }
     }
 }
 

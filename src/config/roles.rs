@@ -22,7 +22,7 @@ pub struct Score {
     /// The number of records at which a batch is committed, unless `commit_interval_ms` has passed before.
     pub commit_records: usize,
     /// The time after which a batch is committed, in milliseconds, unless it has `commit_records` records before. Under
-    /// backlog it is five times this, or a quarter of the time that the batch's events have waited, up to a second.
+    /// backlog it is five times this, or half of the time that the batch's events have waited, up to a second.
     pub commit_interval_ms: u64,
     /// The role stops if more dead letters than this occur within a minute, and they are also more than
     /// `max_dead_letter_share` of the records read. The records read before are committed first.

@@ -20,6 +20,8 @@ const OPEN: &[&str] = &[
     "compression.type",
     "sasl.mechanism",
     "sasl.mechanisms",
+    "sasl.oauthbearer.method",
+    "sasl.oauthbearer.scope",
     "security.protocol",
     "ssl.endpoint.identification.algorithm",
 ];

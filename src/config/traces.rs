@@ -18,8 +18,8 @@ pub struct Traces {
     pub endpoint: String,
     /// The service name of the spans.
     pub service: String,
-    /// The share, from 0 to 1, of the events without a sampled trace that is traced: of those without a `traceparent`, and
-    /// of those whose `traceparent` is not sampled.
+    /// The share, from 0 to 1, of the events and requests without a sampled trace that is traced: of those without a
+    /// `traceparent`, and of those whose `traceparent` is not sampled.
     pub sample: f64,
     /// The PEM file of trusted certificate authorities. If empty, the system's are trusted.
     pub authorities: PathBuf,

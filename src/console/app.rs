@@ -26,4 +26,6 @@ pub struct App {
     pub reviews: Arc<Reviews>,
     /// The operations of reviewers that may run at the same time. Each has a thread, and can wait for the brokers.
     pub review_work: Arc<Semaphore>,
+    /// The pages that may follow the console's state at the same time.
+    pub live_pages: Arc<Semaphore>,
 }

@@ -13,14 +13,46 @@ const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 
+/// A page: the head that all pages have, with its title, its script of the same name and its further styles; and its body,
+/// which is empty if the script draws all of it.
+macro_rules! page {
+    ($title:literal, $script:literal) => {
+        page!($title, $script, "", "<main id=\"main\"></main>\n")
+    };
+    ($title:literal, $script:literal, $styles:literal, $body:expr) => {
+        concat!(
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n",
+            "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n",
+            "<meta name=\"color-scheme\" content=\"light dark\">\n<title>",
+            $title,
+            " – Aegis</title>\n<link rel=\"icon\" href=\"data:,\">\n",
+            "<link rel=\"stylesheet\" href=\"/assets/console.css\">\n",
+            $styles,
+            "<script type=\"module\" src=\"/assets/",
+            $script,
+            ".js\"></script>\n</head>\n<body>\n",
+            $body,
+            "</body>\n</html>\n"
+        )
+    };
+}
+
+/// The page of reviews.
+const REVIEW: &str = page!(
+    "Review",
+    "review",
+    "<link rel=\"stylesheet\" href=\"/assets/review.css\">\n",
+    include_str!("assets/review.html")
+);
+
 /// The files: path, type, content.
 const FILES: &[(&str, &str, &str)] = &[
-    ("/", HTML, include_str!("assets/overview.html")),
-    ("/experts", HTML, include_str!("assets/experts.html")),
-    ("/decisions", HTML, include_str!("assets/decisions.html")),
-    ("/dead-letters", HTML, include_str!("assets/dead-letters.html")),
-    ("/review", HTML, include_str!("assets/review.html")),
-    ("/login", HTML, include_str!("assets/login.html")),
+    ("/", HTML, page!("Overview", "overview")),
+    ("/experts", HTML, page!("Experts", "experts")),
+    ("/decisions", HTML, page!("Decisions", "decisions")),
+    ("/dead-letters", HTML, page!("Dead letters", "dead-letters")),
+    ("/review", HTML, REVIEW),
+    ("/login", HTML, page!("Log in", "login", "", include_str!("assets/login.html"))),
     ("/assets/console.css", STYLE, include_str!("assets/console.css")),
     ("/assets/shell.js", SCRIPT, include_str!("assets/shell.js")),
     ("/assets/charts.js", SCRIPT, include_str!("assets/charts.js")),
@@ -29,6 +61,8 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/assets/decisions.js", SCRIPT, include_str!("assets/decisions.js")),
     ("/assets/dead-letters.js", SCRIPT, include_str!("assets/dead-letters.js")),
     ("/assets/review.js", SCRIPT, include_str!("assets/review.js")),
+    ("/assets/review-keys.js", SCRIPT, include_str!("assets/review-keys.js")),
+    ("/assets/review-text.js", SCRIPT, include_str!("assets/review-text.js")),
     ("/assets/review.css", STYLE, include_str!("assets/review.css")),
     ("/assets/login.js", SCRIPT, include_str!("assets/login.js")),
 ];

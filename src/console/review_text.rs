@@ -49,22 +49,14 @@ fn turn(event: &Event, index: usize, left: &mut usize) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::core::event::Role;
 
     fn event(turns: usize, judged: usize, text: &str) -> Event {
         Event {
-            id: "e".into(),
-            conversation: "c".into(),
-            tenant: "t".into(),
-            policy: "p".into(),
-            subject: None,
-            time: None,
             turns: vec![Turn { role: Role::User, text: text.into() }; turns],
             judged,
-            metadata: BTreeMap::new(),
+            ..Event::example("e", text)
         }
     }
 

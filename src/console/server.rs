@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -28,6 +27,9 @@ use crate::review::{Following, ReviewError, Reviews};
 
 /// The number of connections. A browser holds up to six, one of them for events.
 pub const MAX_CONNECTIONS: usize = 64;
+/// The number of pages that follow the console's state at the same time. Their connections are kept, and the others are for
+/// requests.
+const MAX_LIVE_PAGES: usize = 48;
 /// The number of operations of reviewers that run at the same time.
 const MAX_REVIEW_WORK: usize = 32;
 /// The time within which a request must arrive.
@@ -106,8 +108,10 @@ impl Console {
         let threads = feed::Threads::start(&config, &policies, &connection, &feed, metrics)?;
         let (reviews, following) = Reviews::start(&config, &policies, &connection, access.secret("reviews"))?;
         let review_work = Arc::new(Semaphore::new(MAX_REVIEW_WORK));
-        let app = Arc::new(App { config, policies, connection, access, feed, reviews, review_work });
-        let limits = Limits { connections: MAX_CONNECTIONS, idle: IDLE };
+        let live_pages = Arc::new(Semaphore::new(MAX_LIVE_PAGES));
+        let app =
+            Arc::new(App { config, policies, connection, access, feed, reviews, review_work, live_pages });
+        let limits = Limits { connections: MAX_CONNECTIONS, idle: IDLE, ..Limits::default() };
         let server = Server::open("the console", address, limits, router(app), std::future::pending())?;
         Ok(Self { server, _feed: threads, _reviews: following })
     }
@@ -136,23 +140,14 @@ fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Returns the result of `work`, or `None` if it panics. A console must not end the roles of its process.
-async fn survive<T>(work: impl Future<Output = T>) -> Option<T> {
-    let mut work = std::pin::pin!(work);
-    std::future::poll_fn(|context| match panics::survive(|| work.as_mut().poll(context)) {
-        Ok(polled) => polled.map(Some),
-        Err(_) => Poll::Ready(None),
-    })
-    .await
-}
-
 /// Bounds the time of an answer, and adds the headers of every response.
 async fn finish(request: Request, next: Next) -> Response {
     let failed = || {
         let reason = "the console failed: its log says where";
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, reason).into_response()
     };
-    let work = async { survive(next.run(request)).await.unwrap_or_else(failed) };
+    // A console must not end the roles of its process.
+    let work = async { panics::survive_future(next.run(request)).await.unwrap_or_else(|_| failed()) };
     let answered = tokio::time::timeout(ANSWER_TIMEOUT, work).await;
     let late =
         || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "there was no answer in time: are the brokers up?");
@@ -163,17 +158,4 @@ async fn finish(request: Request, next: Next) -> Response {
     let uncached = HeaderValue::from_static("no-store");
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(uncached);
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_that_panics_is_answered() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let failing = std::future::poll_fn(|_| -> Poll<()> { panic!("on purpose") });
-        assert_eq!(runtime.block_on(survive(failing)), None);
-        assert_eq!(runtime.block_on(survive(async { 7 })), Some(7));
-    }
 }

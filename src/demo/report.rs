@@ -7,9 +7,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::audits::{self, Audits};
+use super::brokers::read_back;
 use super::drive::{Outcomes, Played};
 use super::plan::{POLICY, Plan};
-use super::{DemoArgs, DemoError, io_error, read_back};
+use super::{DemoArgs, DemoError, io_error};
 use crate::codec;
 use crate::config::{self, Policies, Topics};
 use crate::core::features::EncoderId;

@@ -64,6 +64,7 @@ fn is_final(votes: &[Vote]) -> bool {
                 | Abstention::NotFinite
                 | Abstention::WrongShape
                 | Abstention::WrongRole
+                | Abstention::Language
                 | Abstention::OffTemplate
         ),
     })
@@ -77,6 +78,7 @@ fn file(cache: &Path, panel: &Panel) -> PathBuf {
         digest_expert(expert, panel.model_hashes(place), &mut digest);
     }
     digest.update(panel.encoder().unwrap_or_default());
+    digest.update(crate::language::DETECTORS);
     cache.join(format!("evaluate-{:.16}.votes", hex(&digest.finalize().into())))
 }
 

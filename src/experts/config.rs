@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::backend::onnx::session::Provider;
+use super::backend::onnx::provider::Provider;
 use super::batcher::Limits;
+use super::manifest::Precision;
 
 /// The configuration of a panel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct PanelConfig {
     pub runtime: PathBuf,
     /// The execution provider that runs the graphs.
     pub provider: Provider,
+    /// The graph of those encoders that have several: each has one in float32.
+    pub precision: Precision,
     /// The ids of the experts to ask; `None` is all. The encoders of heads are loaded with them. An encoder that is
     /// named here gives features without any head.
     pub only: Option<Vec<String>>,
@@ -65,6 +68,7 @@ impl PanelConfig {
             runtime: folder.join("runtime/libonnxruntime.so"),
             folder,
             provider: Provider::Cpu,
+            precision: Precision::Float32,
             only: None,
             remote: true,
             cheap: Vec::new(),

@@ -29,6 +29,14 @@ pub enum PanelError {
         /// The ids in the folder.
         known: Vec<String>,
     },
+    /// The configuration selects int8 graphs, and none can be used.
+    #[error("experts.encoder is int8, and {problem}; set experts.encoder to float32{remedy}")]
+    NoInt8 {
+        /// The reason.
+        problem: String,
+        /// The other way to correct it, after a comma.
+        remedy: &'static str,
+    },
     /// The configuration has a budget for an expert that the folder does not hold.
     #[error(
         "a budget of [experts] is for {id}, and there are only: {}; remove it from the configuration, or run `aegis \
@@ -162,6 +170,7 @@ impl PanelError {
             Self::NoExperts { .. } => "NoExperts",
             Self::UnknownExpert { .. } => "UnknownExpert",
             Self::UnknownBudget { .. } => "UnknownBudget",
+            Self::NoInt8 { .. } => "NoInt8",
             Self::Manifest { .. } => "Manifest",
             Self::File { .. } => "File",
             Self::Hash { .. } => "Hash",

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::manifest::{Ask, Body, Kind, Manifest, TokenizerSpec, View};
+use super::manifest::{Ask, Body, Kind, Languages, Manifest, Precision, TokenizerSpec, View};
 use crate::core::event::Role;
 use crate::core::features::EncoderId;
 
@@ -47,7 +47,7 @@ pub struct ExpertInfo {
     pub id: String,
     /// Its kind.
     pub kind: Kind,
-    /// The SHA-256 of its graph or rule file; of a graph with external data, one over all its files; of a remote expert,
+    /// The SHA-256 of its graph or rule file; of a head on an int8 encoder, one over both graphs; of a graph with external data, one over all its files; of a remote expert,
     /// one over the settings that can change its votes.
     pub model: [u8; 32],
     /// The SHA-256 of its manifest.
@@ -64,10 +64,14 @@ pub struct ExpertInfo {
     pub categories: Vec<String>,
     /// The id of the encoder on whose embedding a head votes.
     pub encoder: Option<String>,
+    /// The precision of that encoder's graph; float32 for other experts.
+    pub precision: Precision,
     /// The part of a conversation that it reads.
     pub view: View,
     /// The speakers of judged turns on which it votes.
     pub roles: Vec<Role>,
+    /// The languages of judged texts on which it votes.
+    pub languages: Languages,
     /// When it is asked.
     pub ask: Ask,
     /// The AUC on the data set that its manifest names, if it names one.
@@ -93,8 +97,10 @@ impl ExpertInfo {
             source: String::new(),
             categories: Vec::new(),
             encoder: Some("encoder".to_owned()),
+            precision: Precision::Float32,
             view: View::Turn,
             roles: Role::ALL.to_vec(),
+            languages: Languages::All,
             ask: Ask::WhenDecisive,
             auc: None,
             provider: "cpu".to_owned(),
@@ -133,13 +139,28 @@ impl ExpertInfo {
             source: manifest.source.clone(),
             categories,
             encoder,
+            precision: Precision::Float32,
             view: manifest.view,
             roles: manifest.roles.clone(),
+            languages: manifest.languages.clone(),
             ask: manifest.ask,
             auc: manifest.quality.get("auc").and_then(toml::Value::as_float),
             provider: provider.to_owned(),
             state: State::Loaded,
         })
+    }
+
+    /// Takes the precision of a head's encoder. The votes of a head on an int8 encoder name another model than its votes
+    /// on the encoder in float32: a hash over the head and the encoder's graph.
+    pub(super) fn on_encoder(&mut self, encoder: &Manifest) {
+        self.precision = encoder.precision();
+        if self.precision == Precision::Int8 {
+            let mut hash = Sha256::new();
+            hash.update(b"aegis head on int8 1\n");
+            hash.update(self.model);
+            hash.update(encoder.model().expect("an encoder has a graph"));
+            self.model = hash.finalize().into();
+        }
     }
 }
 
@@ -163,6 +184,13 @@ pub struct EncoderInfo {
     pub id: String,
     /// The id under which its features are stored.
     pub encoder: EncoderId,
+    /// The languages of judged texts to which it gives features.
+    pub languages: Languages,
+    /// The precision of its graph.
+    pub precision: Precision,
+    /// The ids of the panel's other encoders whose int8 graphs run, sorted. They are part of [`EncoderInfo::encoder`], because
+    /// the votes on them differ: the scorers of a group must be the same.
+    pub int8: Vec<String>,
     /// One line that describes how text becomes features. It is part of [`EncoderInfo::encoder`].
     pub reading: String,
     /// A description of one line, for display.
@@ -192,6 +220,9 @@ impl EncoderInfo {
         Some(Self {
             id: manifest.id.clone(),
             encoder: hash.finalize().into(),
+            languages: manifest.languages.clone(),
+            precision: manifest.precision(),
+            int8: Vec::new(),
             reading,
             description: manifest.description.clone(),
             licence: manifest.licence.clone(),
@@ -199,6 +230,25 @@ impl EncoderInfo {
             provider: provider.to_owned(),
             state: State::Loaded,
         })
+    }
+
+    /// Takes the precision of the panel's other encoders. Where all of them run in float32, the id stays as it is.
+    pub(super) fn beside(mut self, manifests: &[Manifest]) -> Self {
+        let is_other =
+            |manifest: &&Manifest| manifest.precision() == Precision::Int8 && manifest.id != self.id;
+        let others: Vec<_> = manifests.iter().filter(is_other).collect();
+        if others.is_empty() {
+            return self;
+        }
+        let mut hash = Sha256::new();
+        hash.update(b"aegis encoder beside int8 1\n");
+        hash.update(self.encoder);
+        for other in &others {
+            hash.update(other.model().expect("an encoder has a graph"));
+        }
+        self.encoder = hash.finalize().into();
+        self.int8 = others.iter().map(|other| other.id.clone()).collect();
+        self
     }
 }
 

@@ -28,6 +28,7 @@ use super::tokenizer::ModelTokenizer;
 use super::worker::Workers;
 use crate::core::event::{ConversationRef, Role};
 use crate::core::features::{EncoderId, Features};
+use crate::core::language::Language;
 use crate::core::ledger::TextFeatures;
 use crate::core::text::reveal;
 use crate::core::vote::{Abstention, Vote};
@@ -43,8 +44,11 @@ const READ_TIMEOUT: Duration = Duration::from_secs(600);
 pub struct Answer {
     /// The vote of each expert, in the order of the ids' UTF-8 bytes.
     pub votes: Vec<Vote>,
-    /// The features of the judged text. `None` if it is empty, if the panel has no encoder, or if the encoder failed.
+    /// The features of the judged text. `None` if it is empty, if the panel has no encoder that reads its language,
+    /// or if the encoder failed.
     pub reading: Option<TextFeatures>,
+    /// The language of the judged text, with what was hidden in it.
+    pub language: Language,
     /// The greatest number of tokens that any tokenizer gave.
     pub tokens: usize,
     /// When the first of its runs began; `None` if nothing ran.
@@ -290,7 +294,7 @@ impl Panel {
     }
 
     fn answer(&self, answer: PartialAnswer) -> Answer {
-        let PartialAnswer { experts, default, features, tokens, began, .. } = answer;
+        let PartialAnswer { experts, default, language, features, tokens, began, .. } = answer;
         let ran = experts.iter().map(|outcome| outcome.run).collect();
         let votes = self.experts.iter().zip(experts).map(|(expert, mut outcome)| {
             let revision = outcome.revision.take();
@@ -305,7 +309,7 @@ impl Panel {
                 None => vote,
             }
         });
-        Answer { votes: votes.collect(), reading: self.text_features(features), tokens, began, ran }
+        Answer { votes: votes.collect(), reading: self.text_features(features), language, tokens, began, ran }
     }
 
     /// Sends each remote expert's endpoint a request about a harmless text, one after the other, and returns the experts'

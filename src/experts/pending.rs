@@ -12,6 +12,7 @@ use outcome::{ExpertOutcome, Span};
 use super::backend::result::TextResult;
 use super::cost::RunCost;
 use crate::core::features::Features;
+use crate::core::language::Language;
 use crate::core::vote::Abstention;
 
 /// The time of a run.
@@ -43,6 +44,8 @@ pub(super) struct PartialAnswer {
     pub(super) experts: Vec<ExpertOutcome>,
     /// The abstention of experts without an outcome.
     pub(super) default: Abstention,
+    /// The language of the judged text.
+    pub(super) language: Language,
     pub(super) features: Option<Box<Features>>,
     /// The greatest number of tokens that any tokenizer gave.
     pub(super) tokens: usize,
@@ -56,7 +59,8 @@ impl PartialAnswer {
     /// An answer without any outcome. `default` is the abstention of experts that never have one.
     pub(super) fn new(experts: usize, default: Abstention) -> Self {
         let experts = vec![ExpertOutcome::unknown(); experts];
-        Self { experts, default, features: None, tokens: 0, began: None, outstanding: 0 }
+        let language = Language::Unknown;
+        Self { experts, default, language, features: None, tokens: 0, began: None, outstanding: 0 }
     }
 
     /// These experts abstain, whatever the results of later runs are, unless they already do.

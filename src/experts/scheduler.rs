@@ -4,32 +4,29 @@
 //! work, and the batch is formed from the texts that wait at that moment. Equal texts that wait or run at the same time
 //! share one run, and later ones take its result from the cache.
 
+mod condition;
 mod memory;
 mod model;
 mod remote;
 mod state;
+mod watchdog;
 pub(crate) mod work;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use memory::MemoryUse;
-use model::ModelExpert;
 pub(super) use model::ModelSpec;
 use state::SchedulerState;
 use work::{Job, Request, RulesJob, RulesResult, Submission, Waiter, Work, WorkerRun};
 
-use super::backend::ModelBackend;
 use super::backend::remote::RemoteExpert;
 use super::backend::result::TextResult;
-use super::backend::run::{CANCEL_TIMEOUT, InFlightRun};
+use super::backend::run::InFlightRun;
 use super::cache::{RequestKey, ResultCache};
 use super::cost::RunCost;
-use super::loader::MissingParts;
 use super::pending::outcome::Span;
 use super::pending::{PartInfo, PendingAnswer};
-use crate::core::vote::Abstention;
 
 /// The scheduler of a panel.
 pub(super) struct Scheduler {
@@ -137,6 +134,8 @@ impl Scheduler {
         }
         if let Some(waiters) = state.waiters.get_mut(&key) {
             waiters.push(waiter);
+            // It may be one with a head start.
+            state.models[key.model].queue.hasten(&key, due);
             return;
         }
         let remote = self.remotes.get(&key.model).zip(remote);
@@ -152,13 +151,6 @@ impl Scheduler {
             None => model.queue.push(cost, due, key.clone()),
         }
         state.waiters.insert(key, vec![waiter]);
-    }
-
-    /// Wakes the watchdog if its next check would be after the deadline.
-    fn wake_watchdog(&self, state: &SchedulerState, deadline: Instant) {
-        if state.next_check.is_none_or(|next| deadline < next) {
-            self.watch.notify_one();
-        }
     }
 
     /// Registers a new worker and returns its number. `replaces`: it takes the place of one that hangs.
@@ -236,18 +228,6 @@ impl Scheduler {
         Job { work, run, reloaded: std::mem::take(&mut state.reloaded[worker]) }
     }
 
-    /// Notes the memory of the process at the start of a worker's run, if there is a limit.
-    fn note_memory(&self, worker: usize) {
-        let Some(memory) = MemoryUse::read(self.memory_limit) else {
-            return;
-        };
-        let mut state = self.state();
-        if let Some(run) = state.running[worker].as_mut() {
-            run.resident = Some(memory.resident);
-            self.wake_watchdog(&state, Instant::now() + memory::POLL_INTERVAL);
-        }
-    }
-
     /// Takes the results of a batch. Returns `false` if the worker was given up meanwhile and must end.
     pub(super) fn on_batch_done(
         &self,
@@ -298,72 +278,14 @@ impl Scheduler {
         running.is_some()
     }
 
-    /// The experts that abstain whatever the text is, with the reasons: those whose breaker or whose model's breaker is
-    /// open, and those that could not be loaded.
-    pub(super) fn down(&self) -> Vec<(usize, Abstention)> {
-        let mut down = Vec::new();
-        for model in &self.state().models {
-            down.extend(model.missing.experts.iter().map(|&expert| (expert, Abstention::NotLoaded)));
-            let whole = model.breaker.down();
-            let reason =
-                |expert: &ModelExpert| Some((expert.expert_index, whole.or_else(|| expert.breaker.down())?));
-            down.extend(model.experts.iter().filter_map(reason));
-        }
-        down
-    }
-
-    /// The experts that are disabled for as long as the panel lives, alone or with their model.
-    pub(super) fn disabled(&self) -> Vec<usize> {
-        let state = self.state();
-        let experts =
-            state.models.iter().flat_map(|model| model.experts.iter().map(move |expert| (model, expert)));
-        let disabled =
-            experts.filter(|(model, expert)| model.breaker.is_disabled() || expert.breaker.is_disabled());
-        disabled.map(|(_, expert)| expert.expert_index).collect()
-    }
-
     /// Returns `true` if no worker is left.
     pub(super) fn is_dead(&self) -> bool {
         self.state().workers == 0
     }
 
-    /// By model: the parts that could not be loaded.
-    pub(super) fn missing(&self) -> Vec<MissingParts> {
-        self.state().models.iter().map(|model| model.missing.clone()).collect()
-    }
-
     /// The number of workers so far, including those that hang.
     pub(super) fn worker_count(&self) -> usize {
         self.state().running.len()
-    }
-
-    /// Waits for `pause`, then returns the models that lack something, by number and name. Returns `None` as soon as no
-    /// model lacks anything, or the scheduler closes.
-    pub(super) fn wait_for_missing(&self, pause: Duration) -> Option<Vec<(usize, String, MissingParts)>> {
-        if self.missing().iter().all(MissingParts::is_empty) || self.closes_within(pause) {
-            return None;
-        }
-        let state = self.state();
-        let models = state.models.iter().enumerate().filter(|(_, model)| !model.missing.is_empty());
-        let missing: Vec<_> =
-            models.map(|(number, model)| (number, model.name.clone(), model.missing.clone())).collect();
-        (!missing.is_empty()).then_some(missing)
-    }
-
-    /// Hands out the backends of a model that was loaded again, one for each worker, which install them before their
-    /// next run. Returns `false` if workers were added meanwhile, because one would lack the model forever.
-    pub(super) fn install(&self, model: usize, backends: Vec<ModelBackend>, missing: MissingParts) -> bool {
-        let mut state = self.state();
-        if backends.len() != state.reloaded.len() {
-            return false;
-        }
-        for (reloaded, backend) in state.reloaded.iter_mut().zip(backends) {
-            reloaded.push((model, backend));
-        }
-        let model = &mut state.models[model];
-        model.breaker.set_not_loaded(missing.whole_model);
-        model.missing = missing;
-        true
     }
 
     /// Closes the scheduler: workers and the watchdog end, and the runs in flight are cancelled.
@@ -380,40 +302,6 @@ impl Scheduler {
         self.work.notify_all();
         self.watch.notify_all();
         self.closing.notify_all();
-    }
-
-    /// Watches deadlines: sends answers with what is known by then, and cancels runs. Returns the number of workers to
-    /// replace, because their runs did not return, or `None` if the scheduler closes.
-    pub(super) fn watch(&self) -> Option<usize> {
-        loop {
-            let memory = MemoryUse::read(self.memory_limit);
-            let mut state = self.state();
-            if state.closed {
-                return None;
-            }
-            let now = Instant::now();
-            state.expire(now);
-            let hung = state.hung;
-            let lost = state.check_runs(now, memory);
-            if state.hung > hung {
-                // The model of a run that hangs may have room again.
-                self.work.notify_all();
-            }
-            if lost > 0 {
-                return Some(lost);
-            }
-            let end = |run: &WorkerRun| {
-                run.cancelled.map_or_else(|| run.run.deadline(), |cancelled| cancelled + CANCEL_TIMEOUT)
-            };
-            let polled = |run: &WorkerRun| run.resident.is_some() && run.cancelled.is_none();
-            let running = || state.running.iter().flatten();
-            let poll = running().any(polled).then(|| now + memory::POLL_INTERVAL);
-            let answer = state.open.first_key_value().map(|((deadline, _), _)| *deadline);
-            state.next_check = running().map(end).chain(answer).chain(poll).min();
-            let next_check = state.next_check;
-            // The lock is released before the memory is read again.
-            drop(wait(&self.watch, state, next_check));
-        }
     }
 }
 

@@ -1,15 +1,31 @@
 //! Text folding: normalises text for the [`rules`](super::rules), so that characters which look alike become equal.
 //!
-//! The steps are compatibility decomposition (NFKD, for full-width, mathematical and ligature forms), lower case, removal
-//! of combining and invisible characters, look-alike letters to ASCII, and recomposition (NFC, for scripts whose letters
-//! are built of parts); runs of white space become single spaces. In a run of letters and digits that has a letter,
-//! digits and signs that stand for letters become letters (`b1tch`, `a$$`). Bare numbers and the names of models, roads
-//! and formats stay (`A55`, `mp3`, `A5s`). Rules are folded in the same way.
+//! Hidden text is shown first ([`reveal`]). The next steps are compatibility decomposition (NFKD, for full-width,
+//! mathematical and ligature forms), lower case, removal of combining and invisible characters, look-alike letters to
+//! ASCII, and recomposition (NFC, for scripts whose letters are built of parts); runs of white space become single
+//! spaces. In a run of letters and digits that has a letter, digits and signs that stand for letters become letters
+//! (`b1tch`, `a$$`). Bare numbers, the names of models, roads and formats, and amounts of money stay (`A55`, `mp3`, `A5s`,
+//! `A$5`). Rules are folded in the same way.
+//!
+//! A text may have further [readings](Folded::readings), for which rules apply as well.
 
+mod digits;
+mod look_alikes;
+mod readings;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::iter;
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
+
+use self::digits::append_word;
+use self::look_alikes::look_alike;
+use self::readings::{joined, separated, without_repeats};
+use crate::core::text::reveal;
 
 /// The greatest size of folded text, in bytes. A text that folds to more is cut there.
 pub const MAX_FOLDED_SIZE: usize = 2_000_000;
@@ -19,10 +35,20 @@ pub const MAX_FOLDED_SIZE: usize = 2_000_000;
 pub struct Folded {
     /// The text that rules match.
     pub text: String,
+    /// Other readings of the text.
+    others: Vec<String>,
     /// The text was cut at [`MAX_FOLDED_SIZE`].
     pub truncated: bool,
     /// The letters of the original.
     pub letters: Letters,
+}
+
+impl Folded {
+    /// The readings of the text: the folded text; with the words that zero-width characters separate; with letters that
+    /// are repeated at least three times once or twice; with words that are spelt out (`f.u.c.k`) in one piece.
+    pub fn readings(&self) -> impl Iterator<Item = &str> {
+        iter::once(&self.text).chain(&self.others).map(String::as_str)
+    }
 }
 
 /// The letters and digits of a text, before look-alike letters became ASCII.
@@ -51,55 +77,6 @@ fn is_invisible(c: char) -> bool {
         | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
         | '\u{e0000}'..='\u{e0fff}')
         || (c.is_control() && !c.is_whitespace())
-}
-
-/// Replaces a lower-case letter of another script by the ASCII letter that it looks like.
-fn look_alike(c: char) -> char {
-    match c {
-        'а' | 'α' | 'ɑ' | 'ᴀ' => 'a',
-        'в' | 'β' | 'ь' | 'ʙ' => 'b',
-        'с' | 'ϲ' | 'ᴄ' => 'c',
-        'ԁ' | 'ɗ' | 'đ' | 'ᴅ' => 'd',
-        'е' | 'ε' | 'є' | 'ҽ' | 'ə' | 'ᴇ' => 'e',
-        'ƒ' | 'ғ' => 'f',
-        'ɡ' | 'ց' => 'g',
-        'н' | 'һ' | 'հ' | 'ħ' | 'ʜ' => 'h',
-        'і' | 'ι' | 'ı' | 'ɩ' | 'ɪ' | 'ӏ' => 'i',
-        'ј' | 'ʝ' | 'ᴊ' => 'j',
-        'к' | 'κ' | 'ᴋ' => 'k',
-        'ł' | 'ʟ' => 'l',
-        'м' | 'ᴍ' => 'm',
-        'п' | 'η' | 'ո' | 'ռ' | 'ɴ' => 'n',
-        'о' | 'ο' | 'σ' | 'օ' | 'ø' | 'ɵ' | 'ᴏ' => 'o',
-        'р' | 'ρ' | 'ᴘ' => 'p',
-        'ԛ' | 'զ' => 'q',
-        'г' | 'ʀ' => 'r',
-        'ѕ' | 'ꜱ' => 's',
-        'т' | 'τ' | 'ᴛ' => 't',
-        'υ' | 'ս' | 'ᴜ' => 'u',
-        'ν' | 'ѵ' | 'ᴠ' => 'v',
-        'ԝ' | 'ω' | 'ա' | 'ᴡ' => 'w',
-        'х' | 'χ' => 'x',
-        'у' | 'γ' | 'ү' | 'ʏ' => 'y',
-        'ᴢ' | 'ʐ' => 'z',
-        '\u{2018}' | '\u{2019}' | '\u{2bc}' | '\u{201b}' => '\'',
-        '\u{201c}' | '\u{201d}' => '"',
-        '\u{2010}'..='\u{2015}' | '\u{2212}' => '-',
-        _ => c,
-    }
-}
-
-/// The letter for which a digit or sign stands inside a word.
-fn leet_letter(c: char) -> Option<char> {
-    Some(match c {
-        '0' => 'o',
-        '1' | '!' => 'i',
-        '3' => 'e',
-        '4' | '@' => 'a',
-        '5' | '$' => 's',
-        '7' => 't',
-        _ => return None,
-    })
 }
 
 /// Returns `true` if an ASCII byte may stand for a letter, is invisible, or is white space other than a space. All other
@@ -154,50 +131,6 @@ fn plain_prefix(text: &str) -> usize {
     end
 }
 
-/// Names of formats and models that begin with two letters.
-const DESIGNATIONS: [&str; 7] = ["mp3", "mp4", "ps1", "ps2", "ps3", "ps4", "ps5"];
-
-/// Returns `true` if a run of letters and digits names a model, a road or a format, and is no disguised word. It does if
-/// it is one letter, a number and possibly an `s` or `x` (`a55`, `a5s`), or one of a list. Two letters and digits can be
-/// a word (`sh17`), and so can a letter and a zero (`h03`).
-fn is_designation(run: &str) -> bool {
-    if DESIGNATIONS.contains(&run) {
-        return true;
-    }
-    let letters = run.bytes().take_while(u8::is_ascii_lowercase).count();
-    let rest = &run[letters..];
-    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-    let end = &rest[digits..];
-    letters == 1 && digits > 0 && !rest.starts_with('0') && matches!(end, "" | "s" | "x")
-}
-
-/// Appends a token to `out`. If it has letters, digits and signs that stand for letters are replaced. An address (`@`
-/// and a dot) stays as it is, and so does a final `!`.
-fn append_word(token: &str, out: &mut String) {
-    if is_plain(token)
-        || !token.chars().any(char::is_alphabetic)
-        || (token.contains('@') && token.contains('.'))
-    {
-        out.push_str(token);
-        return;
-    }
-    let body = token.trim_end_matches('!');
-    let in_word = |c: char| c.is_alphanumeric() || leet_letter(c).is_some();
-    let mut rest = body;
-    while !rest.is_empty() {
-        let (run, after) = rest.split_at(rest.find(|c| !in_word(c)).unwrap_or(rest.len()));
-        if run.contains(char::is_alphabetic) && !is_designation(run) {
-            out.extend(run.chars().map(|c| leet_letter(c).unwrap_or(c)));
-        } else {
-            out.push_str(run);
-        }
-        let (between, after) = after.split_at(after.find(in_word).unwrap_or(after.len()));
-        out.push_str(between);
-        rest = after;
-    }
-    out.push_str(&token[body.len()..]);
-}
-
 /// Builds a folded text.
 struct Folder {
     done: Folded,
@@ -206,6 +139,19 @@ struct Folder {
 }
 
 impl Folder {
+    fn new(size: usize) -> Self {
+        let text = String::with_capacity(size.min(MAX_FOLDED_SIZE));
+        let done = Folded { text, others: Vec::new(), truncated: false, letters: Letters::default() };
+        Self { done, token: String::new() }
+    }
+
+    /// Ends the text.
+    fn finish(mut self) -> Folded {
+        self.end_token();
+        self.done.text.truncate(self.done.text.trim_end().len());
+        self.done
+    }
+
     /// Adds a folded character. Returns `false` if the text is cut here.
     fn push(&mut self, c: char) -> bool {
         if self.done.text.len() + self.token.len() >= MAX_FOLDED_SIZE {
@@ -281,10 +227,24 @@ fn split_run(text: &str) -> (&str, &str) {
 /// Folds a text.
 #[must_use]
 pub fn fold(text: &str) -> Folded {
-    let buffer = String::with_capacity(text.len().min(MAX_FOLDED_SIZE));
-    let done = Folded { text: buffer, truncated: false, letters: Letters::default() };
+    let mut folded = fold_shown(&shown(text));
+    let separated = separated(text).map(|text| fold_shown(&shown(&text)).text);
+    let repeats = without_repeats(&folded.text);
+    folded
+        .others
+        .extend(separated.into_iter().chain(repeats.into_iter().flatten()).chain(joined(&folded.text)));
+    folded
+}
+
+/// The text with what is hidden in it.
+fn shown(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() { Cow::Borrowed(text) } else { reveal(text).text }
+}
+
+/// Folds a text in which nothing is hidden.
+fn fold_shown(text: &str) -> Folded {
     let mut letters = Letters::default();
-    let mut folder = Folder { done, token: String::new() };
+    let mut folder = Folder::new(text.len());
     let mut rest = text;
     while !rest.is_empty() {
         let (part, after) = split_run(rest);
@@ -300,9 +260,7 @@ pub fn fold(text: &str) -> Folded {
             break;
         }
     }
-    folder.end_token();
-    let mut folded = folder.done;
-    folded.text.truncate(folded.text.trim_end().len());
+    let mut folded = folder.finish();
     folded.letters = letters;
     folded
 }
@@ -316,6 +274,3 @@ fn normalize(text: &str, letters: &mut Letters) -> impl Iterator<Item = char> {
         .map(look_alike)
         .nfc()
 }
-
-#[cfg(test)]
-mod tests;

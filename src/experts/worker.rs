@@ -235,7 +235,7 @@ impl Worker<'_> {
 
     fn run_rules(&mut self, jobs: Vec<RulesJob>, run: &InFlightRun) -> (Vec<RulesResult>, RunCost) {
         let mut times = RunTimes::default();
-        let texts: Vec<&str> = jobs.iter().map(|job| job.text.as_ref()).collect();
+        let texts: Vec<_> = jobs.iter().map(|job| &job.text).collect();
         let results = self.rules.run(&texts, Wanted::Votes { except: &[] }, run, &mut times);
         let answers = jobs.into_iter().map(|job| job.answer);
         (answers.zip(results).collect(), RunCost { experts: times.experts, ..RunCost::default() })

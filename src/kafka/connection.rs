@@ -5,8 +5,9 @@ use std::fmt;
 use std::time::Duration;
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use thiserror::Error;
 
+use super::group_protocol::GroupProtocol;
+use super::refused_setting::{self, RefusedSetting};
 use super::round_trip::RoundTrip;
 
 /// The session time-out, unless `session.timeout.ms` is set or the brokers are far away.
@@ -14,40 +15,17 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 /// The longest interval of heartbeats. They show a member that reads nothing whether its brokers are reachable.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
 
+/// The setting for the longest time for which the brokers hold a request for records that are not there yet.
+const FETCH_WAIT: &str = "fetch.wait.max.ms";
+/// That time for consumers whose partitions change, in milliseconds. A new partition waits for the end of the request.
+const FETCH_WAIT_MS: &str = "100";
+/// That time for consumers whose partitions stay, in milliseconds.
+const FOLLOWER_FETCH_WAIT_MS: &str = "500";
+
 /// The size of the largest record that the client sends, in bytes, unless `message.max.bytes` is set.
 const MAX_RECORD_SIZE: usize = 8 << 20;
 /// librdkafka's maximum size of a batch, in bytes, unless `batch.size` is set.
 const BATCH_SIZE: usize = 1_000_000;
-
-/// The settings that cannot be changed, each with the reason. A name that ends in `*` stands for all names that begin with
-/// it.
-const REFUSED: &[(&str, &str)] = &[
-    ("acks", "every output must be acknowledged by all replicas in sync"),
-    ("auto.commit.interval.ms", "offsets are committed with the outputs they belong to"),
-    ("auto.offset.reset", "where reading begins belongs to each topic's meaning"),
-    ("bootstrap.servers", "it has a setting of its own: kafka.brokers"),
-    ("delivery.report.only.error", "every output's delivery report is awaited"),
-    ("enable.auto.commit", "offsets are committed with the outputs they belong to"),
-    ("enable.auto.offset.store", "offsets are committed with the outputs they belong to"),
-    ("enable.idempotence", "without it a retry could write an output twice or out of order"),
-    ("enable.partition.eof", "the end of a topic is found by it"),
-    ("group.id", "each role has its own group"),
-    ("group.instance.id", "a static member's partitions stay dark until its session ends"),
-    ("group.protocol", "partitions move cooperatively, under the classic protocol"),
-    ("isolation.level", "outputs of aborted transactions must stay invisible"),
-    ("message.timeout.ms", "it follows from the transaction's time-out"),
-    ("metadata.broker.list", "it has a setting of its own: kafka.brokers"),
-    ("offset.store.*", "offsets are committed with the outputs they belong to"),
-    ("partition.assignment.strategy", "partitions move cooperatively, or every rebalance stops every member"),
-    ("partitioner*", "records of one key must share a partition with every other client's"),
-    ("plugin.library.paths", "it would load code into this process"),
-    ("queuing.strategy", "order per key is kept"),
-    ("request.required.acks", "every output must be acknowledged by all replicas in sync"),
-    ("test.mock.*", "an embedded broker is chosen by --broker embedded"),
-    ("delivery.timeout.ms", "it follows from the transaction's time-out"),
-    ("transaction.timeout.ms", "it follows from the delivery"),
-    ("transactional.id", "it must be this instance's own: it follows from the delivery"),
-];
 
 /// The brokers and librdkafka's settings for all clients of this process.
 #[derive(Clone, PartialEq, Eq)]
@@ -56,41 +34,22 @@ pub struct Connection {
     pub brokers: String,
     /// librdkafka settings, passed on as they are (TLS, SASL, sizes, time-outs).
     pub settings: BTreeMap<String, String>,
+    /// The protocol of the groups that members join.
+    pub group_protocol: GroupProtocol,
     /// The measured round trip, which time-outs follow.
     pub round_trip: RoundTrip,
-}
-
-/// An error of a setting.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum RefusedSetting {
-    /// The setting would break a guarantee.
-    #[error("kafka.settings: {key} is refused: {reason}; remove it")]
-    Reserved {
-        /// The setting.
-        key: String,
-        /// The reason.
-        reason: &'static str,
-    },
-    /// librdkafka has no such setting or value. Values are not shown, because they may be secrets.
-    #[error(
-        "kafka.settings: librdkafka refuses {key}: {reason}; its CONFIGURATION.md lists names and values"
-    )]
-    Unknown {
-        /// The setting.
-        key: String,
-        /// The reason.
-        reason: String,
-    },
-    /// No broker is named.
-    #[error("kafka.brokers is empty: give host:port of at least one broker")]
-    NoBrokers,
 }
 
 impl Connection {
     /// Creates a connection to `brokers` with librdkafka's own settings.
     #[must_use]
     pub fn new(brokers: impl Into<String>) -> Self {
-        Self { brokers: brokers.into(), settings: BTreeMap::new(), round_trip: RoundTrip::default() }
+        Self {
+            brokers: brokers.into(),
+            settings: BTreeMap::new(),
+            group_protocol: GroupProtocol::default(),
+            round_trip: RoundTrip::default(),
+        }
     }
 
     /// Checks the settings.
@@ -102,22 +61,14 @@ impl Connection {
             return Err(RefusedSetting::NoBrokers);
         }
         for (key, value) in &self.settings {
-            let is_reserved = |name: &str| match name.strip_suffix('*') {
-                Some(beginning) => key.starts_with(beginning),
-                None => key == name,
-            };
-            if let Some((_, reason)) = REFUSED.iter().find(|(name, _)| is_reserved(name)) {
-                return Err(RefusedSetting::Reserved { key: key.clone(), reason });
-            }
-            let alone = ClientConfig::new().set(key, value).create_native_config();
-            if let Err(rdkafka::error::KafkaError::ClientConfig(_, reason, _, _)) = alone {
-                return Err(RefusedSetting::Unknown { key: key.clone(), reason });
-            }
+            refused_setting::check(key, value, self.group_protocol)?;
         }
         Ok(())
     }
 
-    /// Returns the session time-out: the configured one, or six seconds, or longer if the brokers are far away.
+    /// Returns the session time-out: the configured one, or six seconds, or longer if the brokers are far away. Under
+    /// [`GroupProtocol::Consumer`] the brokers set the session time-out, and this is only the time that the time-out of
+    /// transactions follows.
     #[must_use]
     pub fn session_timeout(&self) -> Duration {
         let set = self.settings.get("session.timeout.ms").and_then(|value| value.parse().ok());
@@ -209,7 +160,34 @@ impl Connection {
         ])
     }
 
-    /// The settings of a consumer. Prefetch is bounded, and a full queue is fetched again soon.
+    /// The settings of a consumer that is a member of `group`, in the configured protocol.
+    pub(super) fn member(&self, group: &str) -> ClientConfig {
+        let mut config = self.consumer(group);
+        match self.group_protocol {
+            GroupProtocol::Classic => {
+                config.set("partition.assignment.strategy", "cooperative-sticky");
+            }
+            // The client refuses settings that the brokers have under this protocol.
+            GroupProtocol::Consumer => {
+                config.remove("heartbeat.interval.ms");
+                config.remove("session.timeout.ms");
+                config.set("group.protocol", self.group_protocol.name());
+            }
+        }
+        config
+    }
+
+    /// The settings of a consumer that keeps its partitions. Its requests without an answer may wait at the brokers for long,
+    /// because no new partition waits for their end. A new record ends them at once.
+    pub(super) fn follower(&self, group: &str) -> ClientConfig {
+        let mut config = self.consumer(group);
+        if !self.settings.contains_key(FETCH_WAIT) {
+            config.set(FETCH_WAIT, FOLLOWER_FETCH_WAIT_MS);
+        }
+        config
+    }
+
+    /// The settings of a consumer that joins no group. Prefetch is bounded, and a full queue is fetched again soon.
     pub(super) fn consumer(&self, group: &str) -> ClientConfig {
         let session = self.session_timeout().as_millis();
         let mut config = self.client(&[
@@ -218,14 +196,13 @@ impl Connection {
             ("queued.max.messages.kbytes", "16384"),
             ("queued.min.messages", "10000"),
             ("fetch.queue.backoff.ms", "10"),
-            ("fetch.wait.max.ms", "100"),
+            (FETCH_WAIT, FETCH_WAIT_MS),
         ]);
         config
             .set("group.id", group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
-            .set("isolation.level", "read_committed")
-            .set("partition.assignment.strategy", "cooperative-sticky");
+            .set("isolation.level", "read_committed");
         config
     }
 
@@ -261,28 +238,14 @@ impl fmt::Debug for Connection {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::consumer::BaseConsumer;
+
     use super::*;
 
     fn with(key: &str, value: &str) -> Connection {
         let mut connection = Connection::new("localhost:9092");
         connection.settings.insert(key.into(), value.into());
         connection
-    }
-
-    #[test]
-    fn settings_that_break_a_guarantee_are_refused_with_the_reason() {
-        for (name, why) in REFUSED {
-            let key = name.replace('*', "x");
-            assert_eq!(with(&key, "true").check(), Err(RefusedSetting::Reserved { key, reason: why }));
-        }
-    }
-
-    #[test]
-    fn unknown_settings_are_refused_without_their_values() {
-        for (key, value) in [("sasl.pasword", "hunter2"), ("session.timeout.ms", "hunter2")] {
-            let refused = with(key, value).check().unwrap_err().to_string();
-            assert!(refused.contains(key) && !refused.contains("hunter2"), "{refused}");
-        }
     }
 
     #[test]
@@ -300,6 +263,14 @@ mod tests {
     }
 
     #[test]
+    fn a_follower_waits_for_longer_unless_it_is_configured() {
+        let wait = |connection: &Connection| connection.follower("g").get(FETCH_WAIT).map(str::to_owned);
+        assert_eq!(wait(&Connection::new("localhost:9092")).as_deref(), Some(FOLLOWER_FETCH_WAIT_MS));
+        assert_eq!(wait(&with(FETCH_WAIT, "70")).as_deref(), Some("70"));
+        assert_eq!(Connection::new("localhost:9092").member("g").get(FETCH_WAIT), Some(FETCH_WAIT_MS));
+    }
+
+    #[test]
     fn secrets_are_not_shown() {
         assert!(!format!("{:?}", with("sasl.password", "hunter2")).contains("hunter2"));
     }
@@ -311,11 +282,19 @@ mod tests {
             connection.plain(),
             connection.metadata_consumer(),
             connection.consumer("g"),
+            connection.member("g"),
+            connection.follower("g"),
             connection.producer(),
         ];
         for config in all {
             config.create_native_config().unwrap();
         }
+        let mut connection = Connection::new("localhost:9092");
+        connection.group_protocol = GroupProtocol::Consumer;
+        // The client checks settings against each other only when it is created.
+        let member: BaseConsumer = connection.member("g").create().unwrap();
+        drop(member);
+        let connection = with("session.timeout.ms", "9000");
         assert_eq!(connection.consumer("g").get("heartbeat.interval.ms"), Some("3000"));
     }
 }

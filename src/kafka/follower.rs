@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -81,7 +82,7 @@ impl Follower {
         from: &From,
         timeout: Duration,
     ) -> Result<Self, SourceError> {
-        let (consumer, count) = reader(connection, topic, timeout, &[])?;
+        let (consumer, count) = open(connection.follower(NO_GROUP), connection, topic, timeout)?;
         let mut follower = Self {
             consumer,
             topic: [topic.into()],
@@ -263,12 +264,21 @@ pub(super) fn reader(
     timeout: Duration,
     settings: &[(&str, &str)],
 ) -> Result<(BaseConsumer<Quiet>, i32), SourceError> {
-    connection.check()?;
     let mut config = connection.consumer(NO_GROUP);
-    config.set("auto.offset.reset", "error").set("enable.partition.eof", "true");
     for (key, value) in settings {
         config.set(*key, *value);
     }
+    open(config, connection, topic, timeout)
+}
+
+fn open(
+    mut config: ClientConfig,
+    connection: &Connection,
+    topic: &str,
+    timeout: Duration,
+) -> Result<(BaseConsumer<Quiet>, i32), SourceError> {
+    connection.check()?;
+    config.set("auto.offset.reset", "error").set("enable.partition.eof", "true");
     let consumer: BaseConsumer<Quiet> =
         config.create_with_context(Quiet).map_err(|error| SourceError::of(&error, "open", topic))?;
     let count = topics::count(consumer.client(), topic, timeout)?;

@@ -1,25 +1,28 @@
 //! A consumer in a group. It releases revoked partitions only at the next poll, so that the open transaction can end
 //! first.
 
+mod committed;
 mod lost;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::connection::Connection;
 use super::context::{Member, Rebalance, assign, unassign};
 use super::failure::{SourceError, is_retryable};
+use super::group_protocol::GroupProtocol;
 use super::membership::Membership;
 use super::record::{Consumed, TopicPartition};
 use super::round_trip::RoundTrip;
 use super::topics;
+use lost::LossSearch;
+pub use lost::Lost;
 
 /// The position at which a partition without a committed offset begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,15 +63,6 @@ pub struct Health {
     pub lag: Vec<(TopicPartition, i64)>,
 }
 
-/// Records that the brokers deleted before the group had read them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lost {
-    /// The partition.
-    pub partition: TopicPartition,
-    /// The offsets from the group's position to the first offset of the partition. Some may be markers of transactions.
-    pub offsets: Range<i64>,
-}
-
 /// A subscribed consumer. Its offsets are committed by an [`Outbox`](super::Outbox) only.
 ///
 /// It must be polled at least every `max.poll.interval.ms` (five minutes). Waiting for a second between polls is fine. For
@@ -83,16 +77,7 @@ pub struct Source {
     revoked: Option<TopicPartitionList>,
     /// The next offset of each assigned partition of which a record was returned.
     positions: BTreeMap<TopicPartition, i64>,
-    /// When to request the first offsets of the partitions, because the client has moved a position and the skipped
-    /// offsets are not known yet.
-    check_lost_at: Option<Instant>,
-    /// The positions before that move, so that records read before the brokers answer do not hide the skipped offsets.
-    before_move: BTreeMap<TopicPartition, i64>,
-    /// The partition and offset of the record of the poll that noticed the move. It may have been fetched before.
-    read_at_move: Option<(TopicPartition, i64)>,
-    lost: Vec<Lost>,
-    /// The first offset of each partition when records of it were last found to be lost.
-    begins: BTreeMap<TopicPartition, i64>,
+    losses: LossSearch,
 }
 
 impl Source {
@@ -114,7 +99,7 @@ impl Source {
         };
         let all = topics.join(", ");
         let consumer: BaseConsumer<Member> = connection
-            .consumer(group)
+            .member(group)
             .set("auto.offset.reset", reset)
             .set("statistics.interval.ms", "1000")
             .create_with_context(Member::default())
@@ -128,12 +113,8 @@ impl Source {
             paused: false,
             revoked: None,
             positions: BTreeMap::new(),
-            check_lost_at: None,
-            before_move: BTreeMap::new(),
-            read_at_move: None,
+            losses: LossSearch::default(),
             round_trip: connection.round_trip.clone(),
-            lost: Vec::new(),
-            begins: BTreeMap::new(),
         })
     }
 
@@ -150,16 +131,10 @@ impl Source {
         let polled = self.consumer().poll(timeout);
         let polled =
             polled.map(|done| done.map(|message| Consumed::copy(&message, self.membership.topics())));
-        if self.consumer().context().moved()
-            && self.start == Start::Earliest
-            && self.check_lost_at.replace(Instant::now()).is_none()
-        {
-            self.before_move.clone_from(&self.positions);
-            let record = polled.as_ref().and_then(|done| done.as_ref().ok());
-            self.read_at_move =
-                record.map(|record| ((Arc::clone(&record.topic), record.partition), record.offset));
+        if self.consumer().context().moved() && self.start == Start::Earliest {
+            self.losses.on_moved(&self.positions, polled.as_ref().and_then(|done| done.as_ref().ok()));
         }
-        if self.check_lost_at.is_some_and(|at| at <= Instant::now()) {
+        if self.losses.is_due() {
             self.check_lost();
         }
         match polled {
@@ -168,6 +143,9 @@ impl Source {
                 Ok(Polled::Record(record))
             }
             Some(Err(error)) if is_transient(&error) => Ok(Polled::Idle),
+            Some(Err(KafkaError::MessageConsumptionFatal(
+                RDKafkaErrorCode::UnsupportedVersion | RDKafkaErrorCode::UnsupportedFeature,
+            ))) => Err(SourceError::GroupProtocol { protocol: GroupProtocol::Consumer.name() }),
             Some(Err(error)) => {
                 let topics = self.membership.topics().join(", ");
                 Err(SourceError::in_group(&error, "read", &topics, &self.group))
@@ -188,7 +166,7 @@ impl Source {
                 self.set_paused(self.paused)?;
                 let partitions = self.membership.named(&partitions);
                 self.positions.retain(|known, _| !partitions.contains(known));
-                self.before_move.retain(|known, _| !partitions.contains(known));
+                self.losses.on_assigned(&partitions);
                 Ok(if partitions.is_empty() { Polled::Idle } else { Polled::Assigned(partitions) })
             }
             Rebalance::Revoke(list) => {
@@ -203,7 +181,7 @@ impl Source {
     /// Returns the records that were found to be deleted unread since the last call.
     #[must_use]
     pub fn take_lost(&mut self) -> Vec<Lost> {
-        std::mem::take(&mut self.lost)
+        self.losses.take()
     }
 
     /// Releases the partitions that the last poll reported as revoked, without another poll.
@@ -264,54 +242,6 @@ impl Source {
             .map_err(|error| SourceError::of(&error, "pause or resume", ""))
     }
 
-    /// Returns the committed offset of each assigned partition, or `None` for a partition without one. Waits for open
-    /// transactions that contain these offsets.
-    ///
-    /// # Errors
-    /// Returns an error if the brokers do not answer within `timeout`.
-    pub fn committed(&self, timeout: Duration) -> Result<Vec<(TopicPartition, Option<i64>)>, SourceError> {
-        let list = self
-            .consumer()
-            .committed(timeout)
-            .map_err(|error| SourceError::of(&error, "ask for committed offsets", ""))?;
-        list.elements()
-            .iter()
-            .map(|one| {
-                one.error()
-                    .map_err(|error| SourceError::of(&error, "ask for committed offsets", one.topic()))?;
-                let offset = match one.offset() {
-                    Offset::Offset(next) => Some(next),
-                    _ => None,
-                };
-                Ok((self.membership.name(one.topic(), one.partition()), offset))
-            })
-            .collect()
-    }
-
-    /// Seeks every partition to its committed offset, so that the records of a failed transaction are read again.
-    ///
-    /// # Errors
-    /// Returns an error if the brokers do not answer within `timeout`. The call can be repeated.
-    pub fn rewind(&mut self, timeout: Duration) -> Result<(), SourceError> {
-        self.release()?;
-        let start = match self.start {
-            Start::Earliest => Offset::Beginning,
-            Start::Latest => Offset::End,
-        };
-        self.positions.clear();
-        let failed = |error: KafkaError| SourceError::of(&error, "go back to committed offsets", "");
-        let mut list = TopicPartitionList::new();
-        for ((topic, partition), committed) in self.committed(timeout)? {
-            let offset = committed.map_or(start, Offset::Offset);
-            list.add_partition_offset(&topic, partition, offset).map_err(failed)?;
-        }
-        if list.count() == 0 {
-            return Ok(());
-        }
-        let sought = self.consumer().seek_partitions(list, timeout).map_err(failed)?;
-        sought.elements().iter().try_for_each(|one| one.error().map_err(failed))
-    }
-
     /// Returns the state of the connection, and the lag.
     #[must_use]
     pub fn health(&self) -> Health {
@@ -363,7 +293,23 @@ fn is_transient(error: &KafkaError) -> bool {
             tracing::warn!(target: "kafka", "not polled within max.poll.interval.ms: the group has taken the partitions away");
             true
         }
+        // A member of the classic protocol cannot join while its group takes the other protocol. The client joins again.
+        KafkaError::MessageConsumption(RDKafkaErrorCode::RebalanceInProgress) => true,
         KafkaError::MessageConsumption(code) => is_retryable(*code),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_after_which_the_client_joins_again_are_transient() {
+        use RDKafkaErrorCode as Code;
+        let transient = |code| is_transient(&KafkaError::MessageConsumption(code));
+        assert!(transient(Code::RebalanceInProgress) && transient(Code::PollExceeded));
+        assert!(transient(Code::BrokerTransportFailure));
+        assert!(!transient(Code::InconsistentGroupProtocol) && !transient(Code::GroupAuthorizationFailed));
     }
 }

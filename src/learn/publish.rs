@@ -153,8 +153,8 @@ mod tests {
 
     use super::*;
     use crate::config::Policies;
-    use crate::core::label::{DecisionRef, Finding, Label, Source};
-    use crate::core::ledger::{LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote};
+    use crate::core::label::Finding;
+    use crate::core::ledger::{Record, RoundId};
     use crate::core::policy::Policy;
     use crate::kafka::embedded::Embedded;
     use crate::kafka::{Connection, Delivery, Followed, Follower, From};
@@ -165,42 +165,8 @@ mod tests {
     /// A round of the policy `policy`, and its label.
     fn round(policy: &str, number: usize) -> [Record; 2] {
         let event = format!("e{number:02}");
-        let id = RoundId { tenant: "t".into(), policy: policy.into(), event: event.clone() };
-        let (at, votes) = (i64::try_from(number).unwrap(), vec![("a", 0.8), ("b", 0.3)]);
-        let vote = |(name, score): (&str, f64)| RoundVote {
-            expert: name.into(),
-            score: Some(score),
-            shadow: false,
-            decisive: false,
-        };
-        let label = Label {
-            id: format!("l{number}"),
-            tenant: id.tenant.clone(),
-            policy: id.policy.clone(),
-            event,
-            annotator: None,
-            verdict: Some(Finding::Unsafe),
-            severity: None,
-            categories: Vec::new(),
-            time: at,
-            source: Source::Review,
-            inclusion_probability: None,
-            decision: None,
-            corrects: None,
-            retracts: None,
-        };
-        let round = RoundRecord {
-            id,
-            subject: None,
-            round_time: at,
-            decision: DecisionRef { partition: 0, offset: at },
-            votes: votes.into_iter().map(vote).collect(),
-            features: None,
-        };
-        [
-            Record::Round(round),
-            Record::Label(LabelRecord { label, received: at, status: LabelStatus::Accepted }),
-        ]
+        let id = RoundId { tenant: "t".into(), policy: policy.into(), event };
+        Record::examples(id, i64::try_from(number).unwrap(), &[("a", 0.8), ("b", 0.3)], Finding::Unsafe)
     }
 
     fn written(record: &Record) -> Produced {

@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::{Extension, Router};
@@ -20,22 +22,22 @@ use crate::panics;
 /// Bounds on connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The number of connections that are open at a time. A further one replaces the oldest.
+    /// The number of connections that are open at a time. A further one replaces the oldest that is not [kept](Keeper).
     pub connections: usize,
     /// The time within which the head of a request must arrive, from the opening of the connection or its last response.
     pub idle: Duration,
+    /// The time for a response in flight when its connection is to be closed.
+    pub finish: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 64, idle: Duration::from_secs(30) }
+        Self { connections: 64, idle: Duration::from_secs(30), finish: Duration::from_secs(1) }
     }
 }
 
 /// The greatest age of a connection, so that a peer that reads slowly does not keep it.
 const MAX_AGE: Duration = Duration::from_secs(600);
-/// The time for a response in flight when its connection is to be closed.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The delay after the system has refused a connection.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// The size of a connection's buffer, in bytes. The head of a request must fit.
@@ -44,6 +46,40 @@ const BUFFER_SIZE: usize = 16 << 10;
 /// The address of a connection's peer. Each request has it as an extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
+
+/// Keeps a connection while its response is sent. Each request has it as an extension. A handler uses it for long responses
+/// of known users, and bounds their number below that of connections, so that others are answered.
+#[derive(Debug, Clone, Default)]
+pub struct Keeper(Arc<AtomicBool>);
+
+impl Keeper {
+    /// Keeps the connection until the guard is dropped: further connections do not replace it.
+    #[must_use]
+    pub fn keep(&self) -> Kept {
+        self.0.store(true, Ordering::Relaxed);
+        Kept(self.clone())
+    }
+
+    fn keeps(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A connection that no other one replaces.
+#[derive(Debug)]
+pub struct Kept(Keeper);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A connection of a server.
+struct Open {
+    task: JoinHandle<()>,
+    keeper: Keeper,
+}
 
 /// Errors of starting a server.
 #[derive(Debug, thiserror::Error)]
@@ -142,7 +178,7 @@ impl Drop for Server {
 }
 
 /// Accepts connections and serves `router` on each until `stop` changes or its sender is dropped. Responses in flight then
-/// have a second to finish.
+/// have `limits.finish`.
 async fn serve(
     what: &'static str,
     listener: TcpListener,
@@ -151,7 +187,7 @@ async fn serve(
     mut stop: watch::Receiver<()>,
 ) {
     // The oldest first.
-    let mut open: VecDeque<JoinHandle<()>> = VecDeque::new();
+    let mut open: VecDeque<Open> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -166,24 +202,24 @@ async fn serve(
                 continue;
             }
         };
-        open.retain(|connection| !connection.is_finished());
+        open.retain(|connection| !connection.task.is_finished());
         while open.len() >= limits.connections.max(1) {
-            let Some(oldest) = open.pop_front() else { break };
-            // A request sent at once has been answered long ago: a connection this old only holds a descriptor.
-            oldest.abort();
-            let _ = oldest.await;
+            // If all are kept, a handler keeps too many, and the oldest goes.
+            let index = open.iter().position(|connection| !connection.keeper.keeps()).unwrap_or(0);
+            let Some(oldest) = open.remove(index) else { break };
+            // Unless its response is long or late, it only holds a descriptor: handlers keep the connections of others.
+            oldest.task.abort();
+            let _ = oldest.task.await;
         }
-        open.push_back(tokio::spawn(connection(
-            stream,
-            router.clone().layer(Extension(Peer(peer))),
-            limits,
-            stop.clone(),
-        )));
+        let keeper = Keeper::default();
+        let router = router.clone().layer(Extension(Peer(peer))).layer(Extension(keeper.clone()));
+        let task = tokio::spawn(connection(stream, router, limits, stop.clone()));
+        open.push_back(Open { task, keeper });
     }
     // This frees the address.
     drop(listener);
     for connection in open {
-        let _ = connection.await;
+        let _ = connection.task.await;
     }
 }
 
@@ -207,5 +243,61 @@ async fn connection(stream: TcpStream, router: Router, limits: Limits, mut stop:
         () = sleep(MAX_AGE) => {}
     }
     served.as_mut().graceful_shutdown();
-    let _ = timeout(CLOSE_TIMEOUT, served).await;
+    let _ = timeout(limits.finish, served).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use axum::body::Body;
+    use axum::routing::get;
+    use futures_util::StreamExt as _;
+    use futures_util::stream::{once, unfold};
+    use tokio::sync::broadcast;
+
+    use super::*;
+
+    /// Sends `open`, and a line for each number, over a connection that is kept.
+    fn lines(numbers: broadcast::Receiver<u8>, kept: Kept) -> Body {
+        let further = unfold((numbers, kept), |(mut numbers, kept)| async move {
+            let number = numbers.recv().await.ok()?;
+            Some((Ok(format!("{number}\n")), (numbers, kept)))
+        });
+        let first = once(async { Ok::<_, io::Error>("open\n".to_owned()) });
+        Body::from_stream(first.chain(further))
+    }
+
+    fn read_until(stream: &mut TcpStream, end: &str) {
+        let mut seen = String::new();
+        while !seen.contains(end) {
+            let mut byte = [0];
+            assert_eq!(stream.read(&mut byte).unwrap(), 1, "the connection ended after {seen:?}");
+            seen.push(char::from(byte[0]));
+        }
+    }
+
+    #[test]
+    fn a_kept_connection_is_not_replaced_until_its_response_ends() {
+        let (sender, _) = broadcast::channel(8);
+        let source = sender.clone();
+        let follow = move |Extension(keeper): Extension<Keeper>| async move {
+            lines(source.subscribe(), keeper.keep())
+        };
+        let router = Router::new().route("/", get(follow));
+        let limits = Limits { connections: 3, idle: Duration::from_secs(3_600), ..Limits::default() };
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let server = Server::open("a test", address, limits, router, std::future::pending()).unwrap();
+        let mut kept = TcpStream::connect(server.address()).unwrap();
+        kept.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        read_until(&mut kept, "open");
+        let mut idle: Vec<_> = (0..20).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
+        // Those before the last two have been replaced.
+        for stream in &mut idle[..18] {
+            assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
+        }
+        sender.send(7).unwrap();
+        read_until(&mut kept, "7\n");
+    }
 }

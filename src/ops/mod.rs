@@ -17,5 +17,5 @@ pub use self::health::Health;
 pub use self::http::Server;
 pub use self::priority::lower_priority;
 pub use self::progress::Progress;
-pub use self::shutdown::{Exit, Shutdown, StopReason};
+pub use self::shutdown::{Exit, Shutdown, StopReason, end_process};
 pub use self::traces::{Traces, TracesError};

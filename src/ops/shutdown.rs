@@ -1,7 +1,6 @@
 //! Shutdown in stages: the first SIGTERM or SIGINT requests to finish, the second to abort, and the third ends the process.
 
-use std::io;
-use std::process::ExitCode;
+use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,10 +37,11 @@ impl Exit {
     }
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        exit.code().into()
-    }
+/// Ends the process with this exit code. The destructors of C and C++ libraries do not run: a thread that was left behind, e.g.
+/// one that waits for an expert or a broker, would still use what they free.
+pub fn end_process(code: u8) -> ! {
+    let _ = io::stdout().flush();
+    signal_hook::low_level::exit(code.into())
 }
 
 /// The origin of a request to stop.
@@ -89,7 +89,7 @@ impl Shutdown {
             for signal in signals.forever() {
                 if requested.aborted() {
                     // The process could neither finish nor abort: the sender wants it to end now.
-                    std::process::exit(i32::from(Exit::Interrupted.code()));
+                    end_process(Exit::Interrupted.code());
                 }
                 requested.request(if signal == SIGTERM {
                     StopReason::Terminate

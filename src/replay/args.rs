@@ -5,18 +5,19 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::ReplayError;
-use super::selected::LabelSampling;
+use super::sampling::LabelSampling;
 use super::write::Policy;
 use crate::codec::Defaults;
 use crate::core::learners::tally::Costs;
 use crate::core::learners::{LearnerSpec, Name};
 use crate::core::ledger::Record;
+use crate::core::policy;
 use crate::experts::PanelConfig;
 
 /// Folds label streams offline and tells what the learner makes of them.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ReplayArgs {
-    /// Files of JSON lines (docs/replay-format.md), .gz or .zst; Avro container files (.avro) of labelled rounds; `-`; `topic:NAME` with --config
+    /// Files of JSON lines (docs/replay-format.md), .gz or .zst; Avro container files (.avro) of labelled rounds; `-`; `topic:NAME` on the brokers of the configuration
     #[arg(value_name = "STREAM")]
     pub streams: Vec<PathBuf>,
     /// The learner, or `all` for one table of all of them [default: what the file's header names, else default]
@@ -61,6 +62,12 @@ pub struct ReplayArgs {
     /// Write the learned predictor of each policy, for `aegis score --weights`
     #[arg(long, value_name = "FILE")]
     pub predictor: Option<PathBuf>,
+    /// Write a decision for each round, for `aegis report`
+    #[arg(long, value_name = "FILE")]
+    pub decisions: Option<PathBuf>,
+    /// Write the labels of these rounds, for --labels of `aegis report`
+    #[arg(long, value_name = "FILE.jsonl", requires = "decisions")]
+    pub labels_out: Option<PathBuf>,
     /// Go on from a savepoint
     #[arg(long, value_name = "FILE")]
     pub resume: Option<PathBuf>,
@@ -73,7 +80,8 @@ pub struct ReplayArgs {
     /// Stop at the first malformed line (exit code 65)
     #[arg(long)]
     pub strict: bool,
-    /// Configuration: policies, where labels have their fields, and the brokers of `topic:NAME`
+    /// Configuration: policies, where labels have their fields, and the brokers of `topic:NAME` [default with `topic:NAME`:
+    /// aegis.toml, then config/aegis.toml, in the working folder]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -90,6 +98,8 @@ pub struct ReplayContext<'a> {
     pub policies: Vec<Policy>,
     /// The configured tenant and policy of lines that name none, and the pointers by which labels are read.
     pub defaults: Option<Defaults>,
+    /// Returns the policy of that name, which decides on the rounds of `--decisions`.
+    pub rules: Option<&'a dyn Fn(&str) -> policy::Policy>,
     /// The bundled experts, for `--embed`. `None` for those in the folder `models`.
     pub panel: Option<PanelConfig>,
     /// Called with the number of texts read and the number of all texts.
@@ -147,6 +157,15 @@ impl ReplayArgs {
         };
         spec.check().map_err(|error| usage(&error))?;
         Ok(LearnerChoice::One(spec))
+    }
+
+    /// Refuses to write decisions and labels to one file.
+    pub(super) fn check_outputs(&self) -> Result<(), ReplayError> {
+        if self.decisions.is_some() && self.decisions == self.labels_out {
+            let reason = "--decisions and --labels-out are the same file: name two files";
+            return Err(ReplayError::Usage(reason.to_owned()));
+        }
+        Ok(())
     }
 
     pub(super) fn labels(&self) -> Result<Option<LabelSampling>, ReplayError> {

@@ -37,6 +37,10 @@ pub struct ExpertFigures {
 pub struct Figures {
     /// Rounds folded.
     pub rounds: u64,
+    /// Rounds of which all labels are above the cap `max_annotator_share`. They teach nothing, and all other figures leave
+    /// them out.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub capped: u64,
     /// The learner.
     pub learner: LearnerName,
     /// Sum over rounds of the sum of `w_i |v_i - y|`, or of |p - y| where the learner outputs p.
@@ -141,6 +145,10 @@ pub struct Summary {
     pub seconds: f64,
 }
 
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 pub(super) fn named(spec: &LearnerSpec) -> LearnerName {
     let parameters = spec.parameters();
     LearnerName {
@@ -160,6 +168,7 @@ impl Figures {
     ) -> Self {
         let mut figures = Self {
             rounds: 0,
+            capped: 0,
             learner: named(spec),
             loss: 0.0,
             brier: 0.0,

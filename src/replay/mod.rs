@@ -9,6 +9,7 @@
 mod args;
 mod avro;
 mod batch;
+mod decisions;
 mod embed;
 mod fields;
 mod figures;
@@ -21,6 +22,7 @@ mod load;
 mod read;
 pub mod report;
 mod run;
+mod sampling;
 mod savepoint;
 mod selected;
 mod shifts;

@@ -12,7 +12,7 @@ use super::ingest::{LineCounts, StreamReader};
 use super::line::Parser;
 use super::load::{Loader, Refused};
 use super::shifts::Shifts;
-use super::{ReplayArgs, ReplayError, embed, report, savepoint, selected, table, trace};
+use super::{ReplayArgs, ReplayError, decisions, embed, report, savepoint, selected, table, trace};
 use crate::codec::{Encoding, encode_published};
 use crate::core::fold::Fold;
 use crate::core::hash::{HashedState, hex, state_hash};
@@ -37,6 +37,7 @@ pub fn run(
     if args.streams.is_empty() && args.resume.is_none() {
         return Err(ReplayError::Usage("nothing to read: name a STREAM".to_owned()));
     }
+    args.check_outputs()?;
     let learner = args.learner()?;
     let sampling = args.labels()?;
     let mut loader = new_loader(args, context, &learner)?;
@@ -47,14 +48,17 @@ pub fn run(
     if let Some(path) = &args.write {
         savepoint::write_records(path, &loader)?;
     }
-    let (folds, policies) = match &sampling {
+    let (folds, policies, decided) = match &sampling {
         None => {
             let folds = loader.finish()?;
             let figures = folds.iter().map(|fold| (fold.settings().policy.clone(), figures(fold, &loader)));
             let figures = figures.collect();
-            (folds, figures)
+            (folds, figures, None)
         }
-        Some(sampling) => selected::select(&mut loader, sampling)?,
+        Some(sampling) => {
+            let selected = selected::select(&mut loader, sampling)?;
+            (selected.folds, selected.figures, Some(selected.decided))
+        }
     };
     let mut summary = Summary {
         policies,
@@ -71,6 +75,7 @@ pub fn run(
     }
     print_counts(&summary, counts, out).map_err(unavailable)?;
     write_files(args, &loader, &folds, &summary)?;
+    decisions::write(args, context, &loader, &folds, decided.as_deref(), notes)?;
     Ok(summary)
 }
 
@@ -186,7 +191,17 @@ fn figures(fold: &Fold, loader: &Loader) -> Figures {
     let hash = hex(&fold.state_hash(&loader.ledger));
     let mut figures = Figures::new(&fold.settings().learner, fold.experts(), loader.costs, played, hash);
     figures.annotators = annotators(fold, &loader.ledger);
+    figures.capped = capped(fold, &loader.ledger);
     figures
+}
+
+/// The number of rounds of which all labels are above the cap of their annotators.
+fn capped(fold: &Fold, ledger: &LedgerState) -> u64 {
+    let settings = fold.settings();
+    let policy = ledger.find(&settings.policy).filter(|_| settings.mapping.caps());
+    let Some(rounds) = policy.and_then(|policy| ledger.rounds(policy)) else { return 0 };
+    let mut targets = fold.targets(ledger);
+    fold.rows().map(|row| u64::from(targets.next(rounds, row).is_none())).sum()
 }
 
 /// Returns the agreement of the annotators of a policy, if any label names one.

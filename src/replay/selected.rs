@@ -6,12 +6,13 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
-use std::str::FromStr;
 
 use super::ReplayError;
+use super::decisions::DecidedRound;
 use super::figures::{Figures, SelectionFigures};
 use super::load::Loader;
 use super::run::annotators;
+use super::sampling::{Asked, LabelSampling};
 use crate::core::draw::Draws;
 use crate::core::event::Millis;
 use crate::core::fold::{Fold, FoldError, Settings};
@@ -24,107 +25,22 @@ use crate::core::ledger_state::{Change, LedgerState, Row};
 
 /// The threshold of p without costs.
 const EVEN: f64 = 0.5;
-/// The form of a sampling, for errors.
-const FORM: &str = "write for example audit=0.01,margin=0.1, margin=0.05,slope=0.1, or random=0.05";
 
-/// A sampling of labels.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct LabelSampling {
-    /// The probability of the audit draw.
-    pub(super) audit: f64,
-    /// The probability of a second flat draw, which is independent of the first.
-    pub(super) random: f64,
-    /// The distance of p from the threshold below which a label is certain to be asked for.
-    pub(super) margin: f64,
-    /// The width beyond the margin over which the probability falls from 1 to 0, linearly.
-    pub(super) slope: f64,
+/// The outcome of hiding labels.
+pub(super) struct Selected {
+    /// The folds of the rest, in the order of the policies' names.
+    pub(super) folds: Vec<Fold>,
+    /// The figures by policy.
+    pub(super) figures: BTreeMap<String, Figures>,
+    /// The rounds of each fold as they were decided.
+    pub(super) decided: Vec<Vec<DecidedRound>>,
 }
 
-impl FromStr for LabelSampling {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut sampling = Self::default();
-        let mut given = HashSet::new();
-        for part in text.split(',') {
-            let Some((name, number)) = part.split_once('=') else {
-                return Err(format!("{part:?} has no number: {FORM}"));
-            };
-            let name = name.trim();
-            let field = match name {
-                "audit" => &mut sampling.audit,
-                "random" => &mut sampling.random,
-                "margin" => &mut sampling.margin,
-                "slope" => &mut sampling.slope,
-                _ => {
-                    let known = "audit, random, margin and slope";
-                    return Err(format!("there is no sampling {name:?}, only {known}: {FORM}"));
-                }
-            };
-            if !given.insert(name) {
-                return Err(format!("{name} is there twice: write it once"));
-            }
-            let number = number.trim().parse().ok().filter(|number| (0.0..=1.0).contains(number));
-            *field = number.ok_or_else(|| format!("{part:?} is not a number from 0 to 1: {FORM}"))?;
-        }
-        if sampling == Self::default() {
-            return Err(format!("nothing would be asked for, because all numbers are 0: {FORM}"));
-        }
-        Ok(sampling)
-    }
-}
-
-/// The outcome of the draws for one event.
-#[derive(Debug, Clone, Copy)]
-struct Asked {
-    audit: bool,
-    random: bool,
-    margin: bool,
-    /// The probability with which a label of such an event is asked for.
-    inclusion: f64,
-}
-
-impl Asked {
-    fn any(self) -> bool {
-        self.audit || self.random || self.margin
-    }
-}
-
-impl LabelSampling {
-    /// The probability of the draw near the threshold, as score computes it.
-    fn uncertainty(&self, distance: f64) -> f64 {
-        if distance < self.margin {
-            return 1.0;
-        }
-        if self.slope > 0.0 { (1.0 - (distance - self.margin) / self.slope).clamp(0.0, 1.0) } else { 0.0 }
-    }
-
-    /// Draws for an event whose p is this far from the threshold. `None` if there is no p.
-    fn draw(&self, draws: &Draws, tenant: &str, event: &str, distance: Option<f64>) -> Asked {
-        // The keys of audit and uncertainty are those of score.
-        let drawn = |probability: f64, purpose: &str| {
-            probability > 0.0 && draws.uniform(event, "", &format!("{purpose} {tenant}")) < probability
-        };
-        let uncertainty = distance.map_or(0.0, |distance| self.uncertainty(distance));
-        let either = |one: f64, other: f64| one + other - one * other;
-        Asked {
-            audit: drawn(self.audit, "audit"),
-            random: drawn(self.random, "random"),
-            margin: drawn(uncertainty, "uncertainty"),
-            inclusion: either(either(self.audit, self.random), uncertainty).min(1.0),
-        }
-    }
-}
-
-/// Hides labels, folds the rest, and replaces the ledger of the loader by the one without the hidden labels. Returns the
-/// folds in the order of the policies' names, and the figures by policy.
+/// Hides labels, folds the rest, and replaces the ledger of the loader by the one without the hidden labels.
 ///
 /// # Errors
 /// Returns an error if a learner refuses the experts or its settings.
-pub(super) fn select(
-    loader: &mut Loader,
-    sampling: &LabelSampling,
-) -> Result<(Vec<Fold>, BTreeMap<String, Figures>), ReplayError> {
+pub(super) fn select(loader: &mut Loader, sampling: &LabelSampling) -> Result<Selected, ReplayError> {
     let names: BTreeMap<String, usize> = loader
         .ledger
         .policies()
@@ -133,7 +49,7 @@ pub(super) fn select(
         .map(|(number, rounds)| (rounds.policy().to_owned(), number))
         .collect();
     let mut shown = without_labels(&loader.ledger)?;
-    let (mut folds, mut figures) = (Vec::new(), BTreeMap::new());
+    let mut selected = Selected { folds: Vec::new(), figures: BTreeMap::new(), decided: Vec::new() };
     for (name, number) in names {
         let settings = loader.fold_settings(&name)?;
         let seed = settings.learner.seed.clone().or_else(|| loader.seed.clone()).unwrap_or_default();
@@ -154,13 +70,14 @@ pub(super) fn select(
             draws: Draws::new(&seed, &name),
             threshold: loader.costs.map_or(EVEN, Costs::threshold),
         };
-        let (fold, counts) = selection.play(&all, settings, &mut shown)?;
+        let (fold, counts, decided) = selection.play(&all, settings, &mut shown)?;
         let found = all_rounds(&loader.ledger, &all, &shown, &fold, (counts, loader.costs))?;
-        figures.insert(name, found);
-        folds.push(fold);
+        selected.figures.insert(name, found);
+        selected.folds.push(fold);
+        selected.decided.push(decided);
     }
     loader.ledger = shown;
-    Ok((folds, figures))
+    Ok(selected)
 }
 
 fn refused(error: FoldError) -> ReplayError {
@@ -207,13 +124,13 @@ impl Selection<'_> {
         all: &Fold,
         settings: Settings,
         shown: &mut LedgerState,
-    ) -> Result<(Fold, SelectionFigures), ReplayError> {
+    ) -> Result<(Fold, SelectionFigures, Vec<DecidedRound>), ReplayError> {
         let rounds = self.ledger.rounds(self.policy).expect("the policy is the ledger's");
         let mut fold = Fold::new(Settings { tally: false, ..settings });
         let mut counts = SelectionFigures::default();
         let (mut due, mut waiting) = (Due::new(), Vec::new());
         let mut changes = Vec::new();
-        let mut played = HashSet::new();
+        let (mut played, mut decided) = (HashSet::new(), Vec::new());
         let mut targets = all.targets(self.ledger);
         for row in all.rows() {
             let now = rounds.round_time(row);
@@ -236,6 +153,7 @@ impl Selection<'_> {
                 counts.mistakes_when_decided += u64::from(p.is_none_or(|p| p >= EVEN) != (target >= EVEN));
             }
             played.insert(row);
+            decided.push(DecidedRound { row, p, asked });
             for record in self.labels(row, asked) {
                 if self.late && record.received > now {
                     due.push(Reverse((record.received, waiting.len())));
@@ -255,7 +173,7 @@ impl Selection<'_> {
         }
         follow(&mut fold, &mut changes);
         fold.catch_up(shown).map_err(refused)?;
-        Ok((fold, counts))
+        Ok((fold, counts, decided))
     }
 
     /// Returns the labels of a round that are not hidden. The sampling asks for reviews: labels of other sources come in

@@ -10,6 +10,16 @@ pub(super) fn one(policy: Option<&str>, figures: &Figures) -> String {
     let named = policy.map(|policy| format!("{policy}: ")).unwrap_or_default();
     // Writing to a String cannot fail, here and below.
     let _ = writeln!(text, "{named}{} rounds, {}", figures.rounds, learner(&figures.learner));
+    mistakes(figures, &mut text);
+    losses(figures, &mut text);
+    experts(figures, &mut text);
+    annotators(figures, &mut text);
+    let _ = writeln!(text, "  state {}", figures.state_hash);
+    text
+}
+
+/// Writes the mistakes, the labels that were used, and the rounds that were left out.
+fn mistakes(figures: &Figures, text: &mut String) {
     let best = figures.best_expert.as_ref().and_then(|name| Some((name, figures.experts.get(name)?)));
     let _ = writeln!(
         text,
@@ -22,6 +32,13 @@ pub(super) fn one(policy: Option<&str>, figures: &Figures) -> String {
         })
         .unwrap_or_default(),
     );
+    if figures.capped > 0 {
+        let _ = writeln!(
+            text,
+            "  above the cap      {:>10}   rounds whose labels are all above max_annotator_share: left out",
+            figures.capped
+        );
+    }
     if let Some(labels) = &figures.labels {
         let _ = writeln!(
             text,
@@ -38,6 +55,10 @@ pub(super) fn one(policy: Option<&str>, figures: &Figures) -> String {
             labels.mistakes_when_decided
         );
     }
+}
+
+/// Writes the losses, the cost of an error and the regret.
+fn losses(figures: &Figures, text: &mut String) {
     let _ = writeln!(text, "  loss               {:>14.3}", figures.loss);
     let _ = writeln!(text, "  Brier              {:>16.5}", figures.brier);
     let _ = writeln!(text, "  calibration error  {:>16.5}", figures.calibration_error);
@@ -57,10 +78,6 @@ pub(super) fn one(policy: Option<&str>, figures: &Figures) -> String {
             figures.regret_loss
         );
     }
-    experts(figures, &mut text);
-    annotators(figures, &mut text);
-    let _ = writeln!(text, "  state {}", figures.state_hash);
-    text
 }
 
 /// Returns a learner's name with its parameters in parentheses.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::figures::{FORMAT, Report};
+use super::figures::{FORMAT, Outside, Report};
 use super::keys::{Keys, RoundKey};
 use super::labels::{Answer, Labels};
 use super::preview::Changes;
@@ -61,6 +61,8 @@ pub struct Collector {
     tallies: BTreeMap<String, PolicyTally>,
     skipped: BTreeMap<String, u64>,
     decisions: u64,
+    /// The number of decisions outside of the period, and the least and the greatest of their times.
+    outside: Option<(u64, Millis, Millis)>,
 }
 
 impl Collector {
@@ -75,6 +77,7 @@ impl Collector {
             tallies: BTreeMap::new(),
             skipped: BTreeMap::new(),
             decisions: 0,
+            outside: None,
         }
     }
 
@@ -116,7 +119,12 @@ impl Collector {
         let is_other = settings.policy.as_ref().is_some_and(|only| *only != decision.id.policy);
         let is_before = settings.since.is_some_and(|since| time < since);
         let is_older = is_before && settings.before().is_none_or(|before| time < before);
-        if is_other || is_older || settings.until.is_some_and(|until| time >= until) {
+        if is_other {
+            return;
+        }
+        if is_older || settings.until.is_some_and(|until| time >= until) {
+            let (number, first, last) = self.outside.unwrap_or((0, time, time));
+            self.outside = Some((number + 1, first.min(time), last.max(time)));
             return;
         }
         let erased = |(tenant, subject)| self.labels.erases(tenant, subject, &self.keys);
@@ -145,6 +153,11 @@ impl Collector {
         }
         let erased = |(tenant, subject)| self.labels.erases(tenant, subject, &self.keys);
         let before = self.settings.before();
+        let outside = self.outside.map(|(decisions, first, last)| Outside {
+            decisions,
+            first: format_millis(first),
+            last: format_millis(last),
+        });
         let shape = Shape { min_labels: self.settings.min_labels, compares: before.is_some() };
         let report = |(name, tally): (String, PolicyTally)| {
             let answers = answers(&self.labels, &name, tally.policy(), &self.keys);
@@ -159,6 +172,7 @@ impl Collector {
             min_labels: self.settings.min_labels,
             policies: self.tallies.into_iter().map(report).collect(),
             skipped: self.skipped,
+            outside,
         }
     }
 }
@@ -174,20 +188,13 @@ fn tally<'a>(
         if tallies.len() >= MAX_POLICIES {
             return None;
         }
-        let known = policies.get(name);
-        let policy = known.cloned().unwrap_or_else(|| unknown(name));
+        let policy = policies.get_or_default(name);
         let changes = Some(changes).filter(|changes| !changes.is_empty());
         let target = policies.recall_targets.get(name).copied();
-        tallies.insert(name.to_owned(), PolicyTally::new(policy, known.is_some(), target, changes));
+        tallies
+            .insert(name.to_owned(), PolicyTally::new(policy, policies.get(name).is_some(), target, changes));
     }
     tallies.get_mut(name)
-}
-
-/// A policy that the policies file does not have, with every default.
-fn unknown(name: &str) -> Policy {
-    let defaults = Policies::default();
-    let policy = defaults.policies.into_values().next().expect("the defaults have one policy");
-    Policy { name: name.to_owned(), ..policy }
 }
 
 /// The answers to the requests of a policy.

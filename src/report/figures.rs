@@ -217,9 +217,21 @@ pub struct PolicyReport {
     pub preview: Option<PreviewReport>,
     /// The experts, by id.
     pub experts: Vec<ExpertReport>,
+    /// The data that no decision of the policy has, so that there are no figures of it: `categories`, `languages`, `votes`, or
+    /// review `requests`.
+    pub lacks: Vec<&'static str>,
 }
 
 impl PolicyReport {
+    /// The missing data in words; `None` if nothing is missing.
+    #[must_use]
+    pub fn lacks_text(&self) -> Option<String> {
+        let mut words: Vec<&str> = self.lacks.iter().map(|name| lack(name)).collect();
+        let last = words.pop()?;
+        let before = if words.is_empty() { String::new() } else { format!("{} and ", words.join(", ")) };
+        Some(format!("the decisions have {before}{last}, and there are no figures of them"))
+    }
+
     /// The recall target with the verdict about it; `None` without a target or an estimate of the recall.
     #[must_use]
     pub fn recall_verdict(&self) -> Option<(f64, &'static str)> {
@@ -233,6 +245,26 @@ impl PolicyReport {
         };
         Some((target, verdict))
     }
+}
+
+fn lack(name: &str) -> &str {
+    match name {
+        "categories" => "no scores of categories",
+        "languages" => "no languages",
+        "votes" => "no votes",
+        _ => "no review requests",
+    }
+}
+
+/// The decisions outside of the period.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Outside {
+    /// The number of decisions.
+    pub decisions: u64,
+    /// The least of their times, in RFC 3339.
+    pub first: String,
+    /// The greatest of their times, in RFC 3339.
+    pub last: String,
 }
 
 /// The report.
@@ -252,4 +284,6 @@ pub struct Report {
     pub policies: Vec<PolicyReport>,
     /// The records that could not be used, by reason.
     pub skipped: BTreeMap<String, u64>,
+    /// The decisions that were read and lie outside of the period; `None` if there are none.
+    pub outside: Option<Outside>,
 }

@@ -1,4 +1,4 @@
-//! The groups by which figures are given: tenants, categories and actions.
+//! The groups by which figures are given: actions, categories, languages and tenants.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -24,6 +24,8 @@ pub enum Dimension {
     Action,
     /// A category with a score from which its rule applies, or of 0.5 without a rule. A decision may have several.
     Category,
+    /// The language of the judged text.
+    Language,
     /// The tenant.
     Tenant,
 }
@@ -36,6 +38,7 @@ impl Dimension {
             Self::All => "all",
             Self::Action => "action",
             Self::Category => "category",
+            Self::Language => "language",
             Self::Tenant => "tenant",
         }
     }
@@ -65,6 +68,7 @@ impl Groups {
         let mut groups = vec![
             0,
             self.number(Dimension::Action, decision.action.word()),
+            self.number(Dimension::Language, decision.language.code()),
             self.number(Dimension::Tenant, &decision.id.tenant),
         ];
         for found in &decision.categories {
@@ -84,9 +88,9 @@ impl Groups {
         if let Some(number) = known(name) {
             return number;
         }
-        // The three actions are never in the shared group.
-        let name =
-            if self.names.len() < MAX_GROUPS || dimension == Dimension::Action { name } else { OTHERS };
+        // Actions and languages are few, and never in the shared group.
+        let is_few = matches!(dimension, Dimension::Action | Dimension::Language);
+        let name = if self.names.len() < MAX_GROUPS || is_few { name } else { OTHERS };
         if let Some(number) = known(name) {
             return number;
         }
@@ -101,6 +105,7 @@ impl Groups {
 mod tests {
     use super::*;
     use crate::config::Policies;
+    use crate::core::language::Language;
     use crate::core::ledger::RoundId;
     use crate::core::vote::CategoryScore;
 
@@ -117,13 +122,19 @@ mod tests {
         let policy = policies.get("default").unwrap();
         let mut groups = Groups::default();
         let first = groups.of(&decision("t0", &[("harm", 0.5), ("spam", 0.49)]), policy);
-        assert_eq!(first.len(), 4, "all, the action, the tenant and one category");
+        assert_eq!(first.len(), 5, "all, the action, the language, the tenant and one category");
         for tenant in 0..2 * MAX_GROUPS {
             groups.of(&decision(&format!("t{tenant}"), &[]), policy);
         }
         assert!(groups.names().len() <= MAX_GROUPS + 4);
         assert_eq!(groups.of(&decision("t0", &[("harm", 0.5)]), policy), first);
         let late = groups.of(&decision("a late tenant", &[]), policy);
-        assert_eq!(groups.names()[late[2] as usize], (Dimension::Tenant, OTHERS.to_owned()));
+        assert_eq!(groups.names()[late[3] as usize], (Dimension::Tenant, OTHERS.to_owned()));
+        let mut german = decision("t0", &[]);
+        german.language = Language::German;
+        let german = groups.of(&german, policy);
+        assert!(
+            german.iter().any(|at| groups.names()[*at as usize] == (Dimension::Language, "de".to_owned()))
+        );
     }
 }

@@ -16,6 +16,7 @@ mod labels;
 mod page;
 mod positions;
 mod preview;
+mod shares;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -23,12 +24,13 @@ mod watch;
 
 pub use collect::{Collector, Settings};
 pub use figures::{
-    Change, Changed, Counts, ExpertPeriod, ExpertReport, FORMAT, Figure, Figures, Group, Point, PolicyReport,
-    PreviewReport, Report, share,
+    Change, Changed, Counts, ExpertPeriod, ExpertReport, FORMAT, Figure, Figures, Group, Outside, Point,
+    PolicyReport, PreviewReport, Report, share,
 };
 pub use files::{FileError, add_decisions, add_labels};
 pub use groups::Dimension;
 pub use page::page;
 pub use positions::beginning;
 pub use preview::Changes;
+pub use shares::{interval, percent};
 pub use watch::Watch;

@@ -4,15 +4,7 @@ use crate::charts::{self, Line, Lines, Stroke, escape, grouped};
 use crate::replay::report::STYLE;
 
 use super::figures::{ExpertReport, Figure, Figures, Group, Point, PolicyReport, PreviewReport, Report};
-
-fn percent(share: f64) -> String {
-    let percent = share * 100.0;
-    if percent.abs() < 0.995 && share != 0.0 { format!("{percent:.2} %") } else { format!("{percent:.1} %") }
-}
-
-fn interval(low: f64, high: f64) -> String {
-    format!("{} to {}", percent(low).trim_end_matches(" %"), percent(high))
-}
+use super::shares::{interval, percent};
 
 fn cell(figure: Option<Figure>) -> String {
     figure.map_or_else(
@@ -95,6 +87,7 @@ fn notes(policy: &PolicyReport) -> String {
             grouped(policy.nothing_to_judge)
         ));
     }
+    notes.extend(policy.lacks_text().map(|text| format!("Missing: {text}.")));
     if policy.counts.uncovered > 0 {
         notes.push(format!(
             "{} decisions could not be requested: the intervals allow for all of them being safe or unsafe.",

@@ -10,6 +10,7 @@ use super::keys::{Keys, RoundKey};
 use super::preview::PreviewTally;
 use crate::core::decision::Decision;
 use crate::core::estimate::{Accumulator, Method, Observed, Review, Thresholds};
+use crate::core::language::Language;
 use crate::core::policy::{Action, Policy};
 
 /// The number of equal steps of the curve between the thresholds 0 and 1.
@@ -48,6 +49,35 @@ pub(super) struct Shape {
     pub(super) compares: bool,
 }
 
+/// The data that at least one decision has.
+#[derive(Debug, Default)]
+struct Found {
+    categories: bool,
+    languages: bool,
+    votes: bool,
+    requests: bool,
+}
+
+impl Found {
+    fn add(&mut self, decision: &Decision) {
+        self.categories |= !decision.categories.is_empty();
+        self.languages |= decision.language != Language::Unknown;
+        self.votes |= decision.votes.iter().any(|weighed| weighed.vote.score().is_some());
+        self.requests |= is_requested(decision);
+    }
+
+    /// The names of what no decision has.
+    fn lacks(&self) -> Vec<&'static str> {
+        let all = [
+            ("categories", self.categories),
+            ("languages", self.languages),
+            ("votes", self.votes),
+            ("requests", self.requests),
+        ];
+        all.into_iter().filter(|(_, found)| !found).map(|(name, _)| name).collect()
+    }
+}
+
 /// The decisions of one policy.
 #[derive(Debug)]
 pub(super) struct PolicyTally {
@@ -59,6 +89,7 @@ pub(super) struct PolicyTally {
     actions: BTreeMap<&'static str, u64>,
     nothing_to_judge: u64,
     unrequested_labels: u64,
+    found: Found,
     groups: Groups,
     /// The decisions that were not requested, by the groups' numbers.
     unrequested: Vec<Accumulator>,
@@ -97,6 +128,7 @@ impl PolicyTally {
             actions: Action::ALL.iter().map(|action| (action.word(), 0)).collect(),
             nothing_to_judge: 0,
             unrequested_labels: 0,
+            found: Found::default(),
             groups: Groups::default(),
             unrequested: Vec::new(),
             requested: Vec::new(),
@@ -136,6 +168,7 @@ impl PolicyTally {
             return;
         }
         self.unrequested_labels += u64::from(labelled && !asked);
+        self.found.add(decision);
         self.experts.add(Period::Current, decision, keys);
         let groups = self.groups.of(decision, &self.policy);
         let thresholds = &self.thresholds;
@@ -195,6 +228,7 @@ impl PolicyTally {
             curve,
             preview: self.preview.as_ref().map(PreviewTally::report),
             experts: self.experts.report(shape.compares, answers),
+            lacks: self.found.lacks(),
             policy: self.policy.name,
         }
     }
@@ -210,9 +244,12 @@ impl PolicyTally {
             .collect();
         let order = |group: &Group| (group.by, std::cmp::Reverse(group.counts.decisions));
         groups.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.name.cmp(&b.name)));
-        // A policy whose decisions all have one tenant has nothing to compare.
-        let tenants = groups.iter().filter(|group| group.by == Dimension::Tenant).count();
-        groups.retain(|group| group.by != Dimension::Tenant || tenants > 1);
+        // A policy whose decisions all have one tenant, or one language, has nothing to compare.
+        for by in [Dimension::Tenant, Dimension::Language] {
+            if groups.iter().filter(|group| group.by == by).count() == 1 {
+                groups.retain(|group| group.by != by);
+            }
+        }
         groups
     }
 

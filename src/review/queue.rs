@@ -13,23 +13,21 @@
 //! can still answer unless another one has the request by then.
 
 mod answers;
+mod claims;
+mod order;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::claim::{Claim, Reviewer};
+use super::claim::Reviewer;
 use super::entry::{Gone, Lane, Place, Rules, Status};
-use super::refusal::Refusal;
 use super::shelves::{Dropped, Shelves};
 use crate::core::event::{MAX_ID, Millis};
 use crate::core::label::{Label, Source};
 use crate::core::ledger::{EditAction, RoundId};
 use crate::core::review::ReviewRequest;
-
-/// The distance in virtual time between two requests of a lane, in the order of [`Lane::ALL`].
-const STRIDES: [u64; 3] = [2, 1, 2];
 
 /// The settings of a queue.
 #[derive(Debug, Clone)]
@@ -255,156 +253,6 @@ impl Queue {
         self.shelves.policy(policy).map_or(0, |shelves| shelves.lanes.values().map(BTreeMap::len).sum())
     }
 
-    /// Extends the claim that the reviewer has, if it is of this policy and can still be answered. Another one is released.
-    fn resume(&mut self, reviewer: &str, policy: &str, now: Millis) -> Option<Served> {
-        let claim = self.reviewers.get_mut(reviewer)?.current.take()?;
-        let usable = claim.id.policy == policy
-            && !self.is_quarantined(&claim.id.tenant, reviewer)
-            && self.closed(&claim.id).is_none()
-            && !self.answered(reviewer, &claim.id);
-        usable.then(|| self.hold(reviewer, claim, now)).flatten()
-    }
-
-    /// Gives a claim to the reviewer until its time is over.
-    fn hold(&mut self, reviewer: &str, mut claim: Claim, now: Millis) -> Option<Served> {
-        let request = Arc::clone(self.shelves.get(&claim.id)?.request.as_ref()?);
-        claim.expires = now + self.settings.claim;
-        let served = Served { token: claim.token.clone(), expires: claim.expires, request };
-        self.reviewers.entry(reviewer.to_owned()).or_default().current = Some(claim);
-        Some(served)
-    }
-
-    fn claim(&mut self, reviewer: &str, id: &RoundId, now: Millis) -> Option<Served> {
-        let number = self.shelves.get(id)?.next_number(reviewer);
-        self.tokens += 1;
-        let token = Sha256::new()
-            .chain_update(self.settings.secret)
-            .chain_update(self.tokens.to_le_bytes())
-            .finalize();
-        let claim = Claim {
-            token: hex::encode(token.iter().take(16).copied().collect::<Vec<_>>()),
-            id: id.clone(),
-            label: label_id(reviewer, number),
-            expires: now,
-        };
-        self.reviewers.entry(reviewer.to_owned()).or_default().served += 1;
-        self.hold(reviewer, claim, now)
-    }
-
-    /// Returns a request with a reference answer if the draw of this service comes up. There is none without open requests,
-    /// or a reviewer would get nothing else.
-    fn next_gold(&self, reviewer: &str, policy: &str) -> Option<RoundId> {
-        let (rules, shelves) = (self.rules.get(policy)?, self.shelves.policy(policy)?);
-        let served = self.reviewers.get(reviewer).map_or(0, |reviewer| reviewer.served);
-        let service = RoundId {
-            tenant: hex::encode(self.settings.secret),
-            policy: policy.to_owned(),
-            event: format!("{reviewer}/{served}"),
-        };
-        if shelves.gold.is_empty()
-            || rules.draw(&service, "gold") >= self.settings.gold
-            || !shelves.lanes.values().flat_map(BTreeMap::values).any(|id| self.may_have(reviewer, id))
-        {
-            return None;
-        }
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "the number is from 0 to the length"
-        )]
-        let first = (rules.draw(&service, "which gold") * shelves.gold.len() as f64) as usize;
-        let ids = || shelves.gold.values();
-        let unseen = |id: &&RoundId| {
-            !self.answered(reviewer, id)
-                && !self.skipped(reviewer, id)
-                && !self.is_quarantined(&id.tenant, reviewer)
-        };
-        ids().skip(first).chain(ids().take(first)).find(unseen).cloned()
-    }
-
-    /// Returns the oldest open request of the lane whose turn it is.
-    fn next_open(&mut self, reviewer: &str, policy: &str) -> Option<RoundId> {
-        let shelves = self.shelves.policy(policy)?;
-        let passes = self.passes.get(policy).copied().unwrap_or_default();
-        let first = |lane: &Lane| {
-            let ids = shelves.lanes.get(lane)?.values();
-            ids.into_iter().find(|id| self.may_have(reviewer, id)).cloned()
-        };
-        let lanes = Lane::ALL.iter().zip(passes).zip(STRIDES).enumerate();
-        let ready =
-            lanes.filter_map(|(index, ((lane, pass), stride))| Some((pass, index, stride, first(lane)?)));
-        let (pass, index, stride, id) = ready.min_by_key(|(pass, index, ..)| (*pass, *index))?;
-        // A lane that was empty must not be served alone for as long as it was.
-        let mut moved = passes.map(|other| other.max(pass));
-        if let Some(lane) = moved.get_mut(index) {
-            *lane = pass + stride;
-        }
-        self.passes.insert(policy.to_owned(), moved);
-        Some(id)
-    }
-
-    /// Returns `true` if the request can be served to the reviewer.
-    fn may_have(&self, reviewer: &str, id: &RoundId) -> bool {
-        let Status::Open { missing } = self.status(id) else { return false };
-        self.holders(reviewer, id) < missing
-            && !self.answered(reviewer, id)
-            && !self.skipped(reviewer, id)
-            && !self.is_quarantined(&id.tenant, reviewer)
-    }
-
-    /// The number of other reviewers who have the request.
-    fn holders(&self, reviewer: &str, id: &RoundId) -> usize {
-        let others = self.reviewers.iter().filter(|(name, _)| *name != reviewer);
-        others.filter(|(_, other)| other.current.as_ref().is_some_and(|claim| claim.id == *id)).count()
-    }
-
-    fn answered(&self, reviewer: &str, id: &RoundId) -> bool {
-        self.shelves.get(id).is_some_and(|entry| entry.answered_by(reviewer))
-    }
-
-    fn skipped(&self, reviewer: &str, id: &RoundId) -> bool {
-        self.reviewers.get(reviewer).is_some_and(|reviewer| reviewer.has_skipped(id))
-    }
-
-    /// Extends the claim, because its reviewer is active.
-    ///
-    /// # Errors
-    /// Returns the reason for which the request can no longer be answered.
-    pub fn touch(&mut self, reviewer: &str, token: &str, now: Millis) -> Result<Served, Refusal> {
-        self.expire(now);
-        let claim = self.find(reviewer, token)?;
-        if let Some(refusal) = self.closed(&claim.id) {
-            self.release(reviewer, token);
-            return Err(refusal);
-        }
-        let current = self.reviewers.get(reviewer).and_then(|reviewer| reviewer.current.as_ref());
-        match current.map(|current| current.token == claim.token) {
-            // A label of another tool may have left fewer answers to give than there are claims. The first answer counts.
-            Some(true) => {}
-            Some(false) => return Err(Refusal::NotClaimed),
-            None if !self.has_room(reviewer, &claim.id) => return Err(Refusal::Claimed),
-            None => {}
-        }
-        if let Some(state) = self.reviewers.get_mut(reviewer) {
-            state.lapsed.retain(|lapsed| lapsed.token != claim.token);
-        }
-        self.hold(reviewer, claim, now).ok_or(Refusal::Dropped)
-    }
-
-    /// Returns the request of a claim of the reviewer, current or expired.
-    ///
-    /// # Errors
-    /// Returns an error if the reviewer does not have the claim.
-    pub fn request(&self, reviewer: &str, token: &str) -> Result<Arc<ReviewRequest>, Refusal> {
-        let claim = self.find(reviewer, token)?;
-        if let Some(refusal) = self.closed(&claim.id) {
-            return Err(refusal);
-        }
-        let request = self.shelves.get(&claim.id).and_then(|entry| entry.request.as_ref());
-        request.cloned().ok_or(Refusal::Dropped)
-    }
-
     /// Returns `true` if the person's labels do not count for this tenant.
     #[must_use]
     pub fn is_quarantined(&self, tenant: &str, annotator: &str) -> bool {
@@ -429,39 +277,6 @@ impl Queue {
         }
         let quarantined = |annotator: &str| has(&self.quarantined, &id.tenant, annotator);
         entry.status(rules, self.settings.second_opinions, quarantined)
-    }
-
-    /// Returns `true` if fewer other reviewers have the request than answers are missing.
-    fn has_room(&self, reviewer: &str, id: &RoundId) -> bool {
-        self.status(id) == Status::Gold || self.holders(reviewer, id) < self.missing(id)
-    }
-
-    fn missing(&self, id: &RoundId) -> usize {
-        if let Status::Open { missing } = self.status(id) { missing } else { 0 }
-    }
-
-    /// Returns the reason for which the request cannot be answered by anyone.
-    fn closed(&self, id: &RoundId) -> Option<Refusal> {
-        match self.status(id) {
-            Status::Open { .. } | Status::Gold => None,
-            Status::Answered => Some(Refusal::Answered),
-            Status::Gone(Gone::Expired) => Some(Refusal::Expired),
-            Status::Gone(Gone::Erased) => Some(Refusal::Erased),
-            Status::NoRequest => Some(Refusal::Dropped),
-        }
-    }
-
-    fn find(&self, reviewer: &str, token: &str) -> Result<Claim, Refusal> {
-        let reviewer = self.reviewers.get(reviewer).ok_or(Refusal::NotClaimed)?;
-        let claims = reviewer.current.iter().chain(&reviewer.lapsed);
-        claims.into_iter().find(|claim| claim.token == token).cloned().ok_or(Refusal::NotClaimed)
-    }
-
-    fn release(&mut self, reviewer: &str, token: &str) {
-        if let Some(state) = self.reviewers.get_mut(reviewer) {
-            state.current.take_if(|claim| claim.token == token);
-            state.lapsed.retain(|claim| claim.token != token);
-        }
     }
 
     /// Ends the claims whose time is over, and moves the events that edits have closed or opened.

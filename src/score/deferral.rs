@@ -134,7 +134,6 @@ pub fn mark_explored(votes: &mut [Vote], explored: &[usize]) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use super::*;
@@ -161,17 +160,7 @@ mod tests {
     }
 
     fn event() -> Event {
-        Event {
-            tenant: "t".into(),
-            policy: "default".into(),
-            id: "e".into(),
-            conversation: "c".into(),
-            subject: None,
-            time: None,
-            turns: Vec::new(),
-            judged: 0,
-            metadata: BTreeMap::new(),
-        }
+        Event { turns: Vec::new(), ..Event::example("e", "") }
     }
 
     #[test]

@@ -141,8 +141,8 @@ impl FileScorer {
         let mut event = match self.decoder.decode(Record { ticket, consumed }, &self.policies)? {
             Decoded::Event(event) => *event,
             Decoded::Unusable(_, reason) => return Ok(Some(reason)),
-            Decoded::Tombstone(_) | Decoded::SchemaPending(_) => {
-                let what = "a row of a file has a value, and needs no schema".to_owned();
+            Decoded::Answered(..) | Decoded::Tombstone(_) | Decoded::SchemaPending(_) => {
+                let what = "a row of a file has a value, no headers, and needs no schema".to_owned();
                 return Err(ScoreError::Invariant { what });
             }
         };

@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Receiver;
+
 use super::ScoreError;
 use super::deferral::Deferral;
 use super::reader::InputEvent;
@@ -18,7 +20,7 @@ use crate::core::policy::Policy;
 use crate::core::predictor::Predictor;
 use crate::core::vote::Abstention;
 use crate::crash;
-use crate::experts::{Asked, Panel, PanelError, RunCost, Stream, UnderLoad};
+use crate::experts::{Asked, Panel, PanelError, RunCost, Stream, UnderLoad, Waits};
 use crate::ops::{Health, metrics};
 pub use event::AnsweredEvent;
 use event::{InFlightEvent, Submitted};
@@ -45,7 +47,7 @@ pub struct InFlightEvents {
     /// The probability with which a deferred expert is asked in any case.
     explore: f64,
     window: usize,
-    delay: Duration,
+    waits: Waits,
     /// `true` if only the experts that policies keep under load are asked.
     shrunk: bool,
     /// The events by the key under which they were submitted. An event keeps its key in the second phase.
@@ -58,8 +60,8 @@ pub struct InFlightEvents {
 }
 
 impl InFlightEvents {
-    /// Opens a stream to the panel for `window` events at a time. An event waits at most `delay` to be run together with
-    /// others. A deferred expert is asked in any case with the probability `explore`.
+    /// Opens a stream to the panel for `window` events at a time. `waits` is the time that an event waits at most to be run
+    /// together with others, or that time with a head start. A deferred expert is asked in any case with the probability `explore`.
     ///
     /// # Errors
     /// Returns an error if the panel's threads cannot be started, or if a policy names an expert that the panel lacks.
@@ -67,15 +69,16 @@ impl InFlightEvents {
         panel: &Arc<Panel>,
         policies: &Policies,
         window: usize,
-        delay: Duration,
+        waits: impl Into<Waits>,
         explore: f64,
     ) -> Result<Self, PanelError> {
+        let waits = waits.into();
         let mut in_flight = Self {
-            current: PanelStream::open(1, panel, window, delay, explore)?,
+            current: PanelStream::open(1, panel, window, waits, explore)?,
             replaced: Vec::new(),
             explore,
             window,
-            delay,
+            waits,
             shrunk: false,
             events: BTreeMap::new(),
             last_key: 0,
@@ -96,7 +99,7 @@ impl InFlightEvents {
             return Ok(());
         }
         let number = self.current.number + 1;
-        let opened = PanelStream::open(number, panel, self.window, self.delay, self.explore)?;
+        let opened = PanelStream::open(number, panel, self.window, self.waits, self.explore)?;
         opened.stream.shrink(self.shrunk);
         self.replaced.push(std::mem::replace(&mut self.current, opened));
         Ok(())
@@ -125,6 +128,12 @@ impl InFlightEvents {
     pub fn room(&self) -> usize {
         let replaced: usize = self.replaced.iter().map(|panel| panel.stream.inside()).sum();
         self.current.stream.room().saturating_sub(replaced)
+    }
+
+    /// Returns the number of events in flight.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.events.len()
     }
 
     /// Returns `true` if no event is in flight.
@@ -214,6 +223,13 @@ impl InFlightEvents {
         Ok(Some(in_flight.answered(answer)))
     }
 
+    /// Waits until an event may be answered, until `more` has a message or is closed, or for `timeout`.
+    pub fn wait_with<T>(&self, more: Option<&Receiver<T>>, timeout: Duration) {
+        // It is not possible to wait for two panels at the same time.
+        let timeout = if self.replaced.is_empty() { timeout } else { timeout.min(REPLACED_PANEL_WAIT) };
+        self.current.stream.wait_with(more, timeout);
+    }
+
     /// Returns the broker timestamp of the event that has been in flight longest.
     #[must_use]
     pub fn oldest_timestamp(&self) -> Option<Millis> {
@@ -270,11 +286,11 @@ impl PanelStream {
         number: u64,
         panel: &Arc<Panel>,
         window: usize,
-        delay: Duration,
+        waits: Waits,
         explore: f64,
     ) -> Result<Self, PanelError> {
         let deferral = Deferral::new(panel.experts(), explore);
-        Ok(Self { number, stream: panel.stream(window, delay)?, deferral })
+        Ok(Self { number, stream: panel.stream(window, waits)?, deferral })
     }
 }
 

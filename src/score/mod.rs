@@ -6,8 +6,8 @@
 //! |---|---|---|
 //! | 1. read | `Record`: a consumed record and its ticket, decoded into an `InputEvent` | `reader` |
 //! | 2. submit | `InFlightEvents`: the events that the panel's threads work on, at most `score.window` | `in_flight` |
-//! | 3. decide | `AnsweredEvent`: the event and its votes, which become an `Outcome`, unless another expert is needed | `outcome`, `deferral` |
-//! | 4. commit | `Batch`: outcomes and the offsets of their records, in one transaction; then a `FinishedBatch` | `open_batch`, `committer` |
+//! | 3. decide | `AnsweredEvent`: the event and its votes, which become an `Outcome`, unless another expert is needed | `event_scorer`, `outcome`, `deferral` |
+//! | 4. commit | `Batch`: outcomes and the offsets of their records, in one transaction; then a `FinishedBatch` | `open_batch`, `committer`, `pipeline/commits` |
 //! | 5. report | the figures of the stages, every half second | `pipeline/report` |
 //!
 //! So a record becomes an event, an answered event, an outcome, and is committed. A record that cannot be decoded becomes
@@ -15,6 +15,9 @@
 //!
 //! One thread runs all stages: `ScorePipeline`, which owns their state. The panel works on threads of its own, and so does
 //! the `Committer`, which commits one batch while the next one is read and decided.
+//!
+//! An event that was decided for a request is read with the decision that was answered (`attached`), which becomes its
+//! outcome at once. Requests are decided by `requests`: the second and third stage (`EventScorer`), without topics.
 //!
 //! # Where an event waits
 //!
@@ -42,10 +45,13 @@
 //! This holds if the delivery is exactly-once. With at-least-once delivery, a crash between outputs and offsets repeats
 //! outputs.
 
+mod attached;
+mod backlog;
 mod commit_waits;
 mod committer;
 mod deferral;
 mod error;
+mod event_scorer;
 mod file;
 mod in_flight;
 mod load_shedder;
@@ -56,6 +62,7 @@ mod panel_handle;
 mod pipeline;
 mod predictors;
 mod reader;
+mod requests;
 mod review_budget;
 mod spans;
 
@@ -67,10 +74,12 @@ use crate::core::event::Millis;
 use crate::kafka::{Connection, Delivery, check_auth};
 use crate::ops::{Health, Shutdown, Traces, metrics};
 use crate::registry::{Encodings, Registry, RegistryError};
+pub use attached::RecordKey;
 pub use error::ScoreError;
 pub use file::{FileOutcome, FileScorer};
 pub use panel_handle::PanelHandle;
 use pipeline::ScorePipeline;
+pub use requests::{Answer, Request, RequestScorer};
 
 /// The name of this role in conditions and metrics.
 const ROLE: &str = "score";

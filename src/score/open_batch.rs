@@ -14,13 +14,13 @@ use crate::kafka::{Connection, Consumed, Offsets, Produced, RecordAges, RoundTri
 use crate::ops::metrics::Counted;
 use crate::ops::traces::Moderation;
 
-/// While more records are available than are read, a batch stays open for this many commit intervals: many small commits
-/// would cost the brokers, and no throughput is gained by them.
+/// While the scorer is behind, a batch stays open for this many commit intervals: many small commits would cost the brokers,
+/// and no throughput is gained by them.
 const BEHIND_INTERVALS: u32 = 5;
-/// While more records are available than are read, a batch stays open for at least this part of the time that its first
-/// event waited for the panel.
-const BEHIND_WAIT_DIVISOR: u32 = 4;
-/// The longest time for which a batch stays open because more records are available than are read.
+/// While the scorer is behind, a batch stays open for at least this part of the time that its first event waited for the
+/// panel.
+const BEHIND_WAIT_DIVISOR: u32 = 2;
+/// The longest time for which a batch stays open because the scorer is behind.
 const BEHIND_LIMIT: Duration = Duration::from_secs(1);
 
 /// Outcomes that are committed together with the offsets of their records.
@@ -205,7 +205,7 @@ impl OpenBatch {
         self.watermark.held()
     }
 
-    /// Returns `true` if the batch should be committed now. `behind` says that more records are available than are read.
+    /// Returns `true` if the batch should be committed now. `behind` says that the scorer [is behind](super::backlog::Backlog).
     #[must_use]
     pub fn is_due(&self, behind: bool) -> bool {
         self.due_in(behind).is_some_and(|left| left.is_zero())
@@ -247,8 +247,8 @@ impl OpenBatch {
     }
 }
 
-/// Returns how long a batch stays open whose first event `waited` for its answer. Larger batches help only while more
-/// records are available than are read; otherwise they would only delay events.
+/// Returns how long a batch stays open whose first event `waited` for its answer. Larger batches cost the brokers less, and
+/// otherwise would only delay events.
 fn open_duration(interval: Duration, waited: Duration, behind: bool) -> Duration {
     if behind {
         interval.max((interval * BEHIND_INTERVALS).max(waited / BEHIND_WAIT_DIVISOR).min(BEHIND_LIMIT))
@@ -268,8 +268,8 @@ mod tests {
         };
         assert_eq!(after(20, 60_000, false), 20);
         assert_eq!(after(20, 0, true), 100);
-        assert_eq!(after(20, 400, true), 100);
-        assert_eq!(after(20, 1_800, true), 450);
+        assert_eq!(after(20, 200, true), 100);
+        assert_eq!(after(20, 1_800, true), 900);
         assert_eq!(after(20, 60_000, true), 1_000);
         assert_eq!(after(500, 0, true), 1_000);
         assert_eq!(after(5_000, 60_000, true), 5_000);

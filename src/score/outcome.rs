@@ -7,15 +7,17 @@ use std::time::Instant;
 use super::in_flight::AnsweredEvent;
 use super::reader::{InputEvent, Record};
 use super::review_budget::{ReviewBudgets, is_withheld};
+use super::spans::EventTimes;
 use super::{PanelHandle, ScoreError, now, spans};
 use crate::codec::{self, Encoding};
 use crate::config::{Config, Policies};
-use crate::core::decision::{DecisionInput, decide};
+use crate::core::decision::{Decision, DecisionInput, decide};
 use crate::core::event::Millis;
 use crate::core::label::DecisionRef;
 use crate::core::predictor::Predictor;
 use crate::core::review::ReviewRequest;
 use crate::core::vote::Vote;
+use crate::core::watermark::Ticket;
 use crate::dead_letter::{Reason, dead_letter};
 use crate::kafka::Produced;
 use crate::ops::Traces;
@@ -44,6 +46,20 @@ pub struct Output {
     pub counted: Counted,
     /// The span, if the event is sampled.
     pub span: Option<Box<Moderation>>,
+}
+
+/// A decided event: the decision, and what its record takes from that of the event.
+pub struct DecidedEvent {
+    /// The decision.
+    pub decision: Decision,
+    /// The key of the event's record.
+    pub key: Option<Vec<u8>>,
+    /// The headers of the event's record.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// The broker timestamp of the event's record.
+    pub timestamp: Millis,
+    /// The ticket under which the outcome is recorded.
+    pub ticket: Ticket<i32>,
 }
 
 /// Decides events under the policies in force.
@@ -132,16 +148,36 @@ impl Decider {
     /// mode are [marked](Self::mark_shadow).
     ///
     /// # Errors
-    /// Returns an error if the decision cannot be encoded. Returns [`ScoreError::Invariant`] if the event's policy is not
-    /// in force: a reload cannot remove a policy, and the event was accepted under it.
+    /// Returns an error if the decision cannot be encoded, and the errors of [`decide_event`](Self::decide_event).
     pub fn decide(
         &mut self,
         answered: AnsweredEvent,
         predictor: &mut Predictor,
     ) -> Result<Outcome, ScoreError> {
-        let AnsweredEvent { event, votes, features, times, .. } = answered;
+        let (mut decided, times) = self.decide_event(answered, predictor)?;
+        // The decision and its review request continue the trace under this event's span.
+        let (origin, timestamp) = (&decided.decision.origin, decided.timestamp);
+        let trace = spans::trace(&self.traces, &decided.headers, origin, timestamp);
+        let span = trace.map(|trace| {
+            trace.mark(&mut decided.headers);
+            spans::decided(trace, &decided.decision, times)
+        });
+        self.output(decided, span)
+    }
+
+    /// Decides an event without making a record of the decision.
+    ///
+    /// # Errors
+    /// Returns [`ScoreError::Invariant`] if the event's policy is not in force: a reload cannot remove a policy, and the
+    /// event was accepted under it.
+    pub fn decide_event(
+        &mut self,
+        answered: AnsweredEvent,
+        predictor: &mut Predictor,
+    ) -> Result<(DecidedEvent, EventTimes), ScoreError> {
+        let AnsweredEvent { event, votes, features, language, times, .. } = answered;
         let trace = event.trace();
-        let InputEvent { event, origin, key, mut headers, round_time, timestamp, read_at, ticket } = event;
+        let InputEvent { event, origin, key, headers, round_time, timestamp, read_at, ticket } = event;
         let combined = predictor.combine(&event.id, &votes, features.as_ref());
         let Some(policy) = self.policies.get(&event.policy) else {
             let what = format!("policy {} of an accepted event is in force", event.policy);
@@ -149,7 +185,7 @@ impl Decider {
         };
         let budgets = self.budgets.as_mut();
         let thinning = budgets.map_or(1.0, |budgets| budgets.thinning(policy, Instant::now()));
-        let input = DecisionInput { event, origin, round_time, votes, features, trace, thinning };
+        let input = DecisionInput { event, origin, round_time, votes, features, language, trace, thinning };
         let elapsed = i64::try_from(read_at.elapsed().as_micros()).unwrap_or(i64::MAX);
         let latency = if self.budgets.is_some() { elapsed } else { 0 };
         let decision = decide(input, policy, predictor.reference().clone(), &combined, latency);
@@ -157,13 +193,35 @@ impl Decider {
         if let Some(budgets) = &mut self.budgets {
             budgets.on_decision(&decision);
         }
-        let counted = Counted::decision(&decision, is_withheld(&decision, policy));
-        // The decision and its review request continue the trace under this event's span.
+        Ok((DecidedEvent { decision, key, headers, timestamp, ticket }, times))
+    }
+
+    /// Takes the decision that was made for a request as that of its event. Only the place of the event is added, and the
+    /// round time follows the broker's clock as well. Its review requests use up the review budget. Its span continues the
+    /// request's trace.
+    ///
+    /// # Errors
+    /// Returns an error if the decision cannot be encoded.
+    pub fn answered(&mut self, event: InputEvent, decision: Decision) -> Result<Outcome, ScoreError> {
+        let InputEvent { origin, key, mut headers, round_time, timestamp, read_at, ticket, .. } = event;
+        let decision = Decision { origin, round_time, ..decision };
+        if let (Some(budgets), Some(policy)) = (&mut self.budgets, self.policies.get(&decision.id.policy)) {
+            budgets.thinning(policy, Instant::now());
+            budgets.on_decision(&decision);
+        }
         let trace = spans::trace(&self.traces, &headers, &decision.origin, timestamp);
         let span = trace.map(|trace| {
             trace.mark(&mut headers);
-            spans::decided(trace, &decision, times)
+            spans::recorded(trace, &decision, read_at)
         });
+        self.output(DecidedEvent { decision, key, headers, timestamp, ticket }, span)
+    }
+
+    fn output(&self, decided: DecidedEvent, span: Option<Box<Moderation>>) -> Result<Outcome, ScoreError> {
+        let DecidedEvent { decision, key, headers, timestamp, ticket } = decided;
+        let policy = self.policies.get(&decision.id.policy);
+        let counted =
+            Counted::decision(&decision, policy.is_some_and(|policy| is_withheld(&decision, policy)));
         let produced = Produced {
             topic: Arc::clone(&self.decisions_topic),
             partition: Some(ticket.partition),

@@ -28,10 +28,10 @@ impl PanelHandle {
         Arc::new(Self::new(panel, shadow)).into()
     }
 
-    /// Returns the experts and the encoder of the panel.
+    /// Returns the experts and the encoder of the panel, which is not about to change.
     #[must_use]
     pub(super) fn identity(&self) -> PanelIdentity {
-        PanelIdentity { experts: self.experts(), encoder: self.panel.encoder() }
+        PanelIdentity { experts: self.experts(), encoder: self.panel.encoder(), changes_encoder: false }
     }
 
     /// Returns the ids of the panel's experts, sorted by their UTF-8 bytes.

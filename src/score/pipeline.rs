@@ -1,25 +1,26 @@
 //! The scoring pipeline: the stages of [`score`](super), run one after the other by one thread.
 
+mod commits;
+mod partitions;
 mod report;
 mod startup;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::committer::{Committer, FinishedBatch};
-use super::in_flight::{AnsweredEvent, InFlightEvents};
+use super::backlog::Backlog;
+use super::committer::Committer;
+use super::event_scorer::EventScorer;
+use super::in_flight::AnsweredEvent;
 use super::load_shedder::LoadShedder;
 use super::open_batch::OpenBatch;
 use super::outcome::{Decider, Outcome};
-use super::oversized::OUTPUT_TOO_LARGE;
-use super::predictors::Predictors;
 use super::reader::{Decoded, EventReader, InputEvent, Record};
-use super::{PanelHandle, ROLE, Score, ScoreError, now};
-use crate::config::Policies;
+use super::{Score, ScoreError};
 use crate::crash;
 use crate::dead_letter::{DeadLetterRate, Reason};
-use crate::kafka::{Polled, TopicPartition};
+use crate::kafka::Polled;
 use crate::ops::{Health, metrics};
+pub use startup::open_predictors;
 
 /// The longest wait for an answer while more records can be read.
 const ANSWER_WAIT: Duration = Duration::from_millis(2);
@@ -31,10 +32,6 @@ const READ_STEP: usize = 32;
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time-out for leaving the consumer group after the second signal.
 const ABORT_TIMEOUT: Duration = Duration::from_millis(500);
-/// The time-out for the committed offsets. Reading them is repeated after it.
-const REWIND_TIMEOUT: Duration = Duration::from_secs(2);
-/// The interval at which a wait for a commit checks whether batches are aborted.
-const COMMIT_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 /// The readiness condition that records which were read are committed.
 const COMMITTING: &str = "committing";
 
@@ -44,13 +41,8 @@ pub struct ScorePipeline<'a> {
     committer: Committer,
     reader: EventReader<'a>,
     batch: OpenBatch,
-    decider: Decider,
-    in_flight: InFlightEvents,
-    predictors: Predictors,
-    policies: Arc<Policies>,
-    panel: Arc<PanelHandle>,
-    /// `true` if more records may be available than could be read last time.
-    behind: bool,
+    scorer: EventScorer,
+    backlog: Backlog,
     /// The rate of dead letters. If there are too many, a surge has begun.
     surge: DeadLetterRate,
     /// The reason of the dead letter at which a surge began. Nothing is read after it.
@@ -84,10 +76,10 @@ impl ScorePipeline<'_> {
     pub fn run(mut self) -> Result<(), ScoreError> {
         while !self.score.shutdown.aborted() {
             let stopping = self.score.shutdown.requested() || self.surge_reason.is_some();
-            if stopping && self.in_flight.is_empty() {
+            if stopping && self.scorer.in_flight.is_empty() {
                 break;
             }
-            self.reload()?;
+            self.scorer.reload(self.score)?;
             let events = if stopping { self.stop_reading()? } else { self.read()? };
             self.submit(events)?;
             self.decide()?;
@@ -95,22 +87,6 @@ impl ScorePipeline<'_> {
             self.report();
         }
         self.close()
-    }
-
-    /// Takes changed policies and a changed panel. Policies may name experts of a newer panel, so policies are read before
-    /// the panel and applied after it.
-    fn reload(&mut self) -> Result<(), ScoreError> {
-        let policies_changed = self.score.policies.renew(&mut self.policies).is_some();
-        let panel_changed = self.score.panel.renew(&mut self.panel).is_some();
-        if panel_changed {
-            self.in_flight.on_panel(&self.panel.panel)?;
-        }
-        if policies_changed || panel_changed {
-            self.decider.on_reload(&self.policies, &self.panel);
-            self.predictors.on_reload(&self.policies, self.panel.identity())?;
-            self.in_flight.on_policies(&self.policies)?;
-        }
-        Ok(())
     }
 
     /// Stage 1: reads records and decodes them, up to [`READ_STEP`] and up to the room that the panel has.
@@ -124,9 +100,10 @@ impl ScorePipeline<'_> {
             self.poll(true)?;
             return Ok(events);
         }
-        let room = self.in_flight.room().min(READ_STEP);
+        let free = self.scorer.in_flight.room();
+        let room = free.min(READ_STEP);
         let blocked = room == 0 || self.batch.is_full();
-        self.behind = true;
+        let mut at_end = false;
         if !blocked {
             self.reader.resume()?;
         }
@@ -135,23 +112,29 @@ impl ScorePipeline<'_> {
             let record = match waiting.next() {
                 Some(record) => record,
                 None if self.batch.is_full() => break,
-                None => match self.poll(self.in_flight.is_empty() && events.is_empty())? {
+                None => match self.poll(self.scorer.in_flight.is_empty() && events.is_empty())? {
                     Next::Record(record) => record,
                     Next::Other => continue,
                     Next::Idle => {
-                        self.behind = false;
+                        at_end = true;
                         break;
                     }
                 },
             };
-            match self.reader.decode(record, &self.policies)? {
+            match self.reader.decode(record, &self.scorer.policies)? {
                 Decoded::Event(event) => events.push(*event),
+                Decoded::Answered(event, decision) => {
+                    let ticket = event.ticket.clone();
+                    let outcome = self.scorer.decider.answered(*event, *decision)?;
+                    self.batch.settle(&ticket, outcome, Duration::ZERO);
+                }
                 Decoded::Tombstone(ticket) => self.batch.settle(&ticket, Outcome::Skipped, Duration::ZERO),
                 Decoded::Unusable(record, reason) => self.on_unusable(*record, &reason),
                 Decoded::SchemaPending(record) => self.reader.keep_waiting(*record),
             }
         }
         waiting.for_each(|record| self.reader.keep_waiting(record));
+        self.backlog.on_read(at_end, self.scorer.in_flight.len() + events.len(), free - events.len());
         if blocked {
             self.stop_reading()?;
         }
@@ -187,58 +170,12 @@ impl ScorePipeline<'_> {
         Ok(Next::Other)
     }
 
-    /// Begins a tenure of partitions that the group assigned to this member. Their records follow.
-    ///
-    /// # Errors
-    /// Returns [`ScoreError::Partitions`] if a topic of outputs lacks one of them.
-    pub fn on_assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), ScoreError> {
-        tracing::info!(partitions = partitions.len(), "partitions assigned");
-        self.reader.check_output_partitions(partitions)?;
-        self.batch.on_assigned(partitions);
-        self.reader.count_partitions();
-        self.share_budgets();
-        self.health.set("partitions assigned", true);
-        Ok(())
-    }
-
-    /// Uses the part of the review budgets that the assigned partitions have in the topic of events.
-    fn share_budgets(&mut self) {
-        let (assigned, partitions) = self.reader.partitions();
-        if let Some(budgets) = self.decider.budgets() {
-            budgets.set_share(assigned, partitions, Instant::now());
-        }
-    }
-
-    /// Ends the tenure of partitions that go to another member at the next poll.
-    ///
-    /// Outcomes that are ready are committed first, while the partitions still belong to this member. If the partitions
-    /// are `lost`, the session has ended and nothing of them can be committed. The batch being committed ends first in
-    /// both cases: it may contain these partitions, and must not be committed in a later tenure of them.
-    ///
-    /// Events of these partitions that are still in flight stay with the panel. Their outcomes are discarded when they are
-    /// answered, because their tickets belong to the ended tenure, and the next owner of the partitions reads their
-    /// records again from the committed offsets. Records that wait for their schemas are discarded at once.
-    ///
-    /// # Errors
-    /// Returns the errors of [`on_commit`](Self::on_commit).
-    pub fn on_revoked(&mut self, partitions: &[TopicPartition], lost: bool) -> Result<(), ScoreError> {
-        tracing::info!(partitions = partitions.len(), lost, "partitions revoked");
-        if lost {
-            self.await_commit()?;
-        } else {
-            self.commit_all()?;
-        }
-        self.batch.on_revoked(partitions);
-        self.reader.on_revoked(partitions);
-        Ok(())
-    }
-
     /// Makes a dead letter of a record that cannot be decoded. The record at which a surge begins gets none. Its offset
     /// is not committed, the role ends, and the next start reads it again.
     fn on_unusable(&mut self, record: Record, reason: &Reason) {
         if self.count_dead_letters(1, reason.name) {
             let ticket = record.ticket.clone();
-            let outcome = self.decider.dead_letter(record, reason);
+            let outcome = self.scorer.decider.dead_letter(record, reason);
             self.batch.settle(&ticket, outcome, Duration::ZERO);
         }
     }
@@ -255,26 +192,21 @@ impl ScorePipeline<'_> {
     /// Stage 2: submits events to the panel. There is room for all of them, because [`read`](Self::read) returns no more
     /// than that.
     fn submit(&mut self, events: Vec<InputEvent>) -> Result<(), ScoreError> {
-        for event in events {
-            let Some(policy) = self.policies.get(&event.event.policy) else {
-                let what = format!("policy {} of an accepted event is in force", event.event.policy);
-                return Err(ScoreError::Invariant { what });
-            };
-            self.in_flight.submit(event, policy)?;
-        }
-        Ok(())
+        events.into_iter().try_for_each(|event| self.scorer.submit(event))
     }
 
     /// Stage 3: decides the events that the panel has answered, with the newest predictors or those that are pinned.
     fn decide(&mut self) -> Result<(), ScoreError> {
-        self.predictors.follow(Duration::ZERO)?;
-        let mut wait = match (self.in_flight.is_empty(), self.in_flight.room()) {
+        self.scorer.predictors.follow(Duration::ZERO)?;
+        let mut wait = match (self.scorer.in_flight.is_empty(), self.scorer.in_flight.room()) {
             (true, _) => Duration::ZERO,
-            (false, 0) => self.batch.due_in(self.behind).unwrap_or(BLOCKED_WAIT).min(BLOCKED_WAIT),
+            (false, 0) => {
+                self.batch.due_in(self.backlog.is_behind()).unwrap_or(BLOCKED_WAIT).min(BLOCKED_WAIT)
+            }
             (false, _) => ANSWER_WAIT,
         };
         // Only the first answer is waited for.
-        while let Some(answered) = self.in_flight.next_answer(std::mem::take(&mut wait))? {
+        while let Some(answered) = self.scorer.in_flight.next_answer(std::mem::take(&mut wait))? {
             self.on_answer(answered)?;
             crash::point("score.decided");
         }
@@ -286,105 +218,23 @@ impl ScorePipeline<'_> {
     ///
     /// # Errors
     /// Returns an error if the decision cannot be encoded, or if the event's policy is not in force any more.
-    pub fn on_answer(&mut self, mut answered: AnsweredEvent) -> Result<(), ScoreError> {
+    pub fn on_answer(&mut self, answered: AnsweredEvent) -> Result<(), ScoreError> {
         let (ticket, waited) = (answered.event.ticket.clone(), answered.event.read_at.elapsed());
-        self.decider.mark_shadow(&mut answered.votes);
-        let predictor = self.predictors.get_mut(&answered.event.event.policy)?;
-        if let Some(policy) = self.policies.get(&answered.event.event.policy)
-            && let Some(expert) = self.in_flight.next_expert(&answered, &self.panel.shadow, policy, predictor)
-        {
-            return self.in_flight.ask_again(answered, expert);
+        if let Some(outcome) = self.scorer.on_answer(answered, Decider::decide)? {
+            self.batch.settle(&ticket, outcome, waited);
         }
-        let outcome = self.decider.decide(answered, predictor)?;
-        self.batch.settle(&ticket, outcome, waited);
         Ok(())
     }
 
     /// Stage 4: takes the result of the batch being committed, and begins to commit the open batch if it is due. It waits
     /// only if there is nothing to decide before that result.
     fn commit(&mut self) -> Result<(), ScoreError> {
-        let blocked = self.in_flight.is_empty() && self.batch.is_due(self.behind);
+        let blocked = self.scorer.in_flight.is_empty() && self.batch.is_due(self.backlog.is_behind());
         if let Some(finished) = self.committer.finished(if blocked { BLOCKED_WAIT } else { Duration::ZERO }) {
             self.on_commit(finished)?;
         }
-        if self.batch.is_due(self.behind) {
+        if self.batch.is_due(self.backlog.is_behind()) {
             self.begin_commit();
-        }
-        Ok(())
-    }
-
-    /// Hands the outcomes that are ready to the committer, unless it is busy.
-    fn begin_commit(&mut self) {
-        if !self.committer.is_busy()
-            && let Some(batch) = self.batch.take()
-        {
-            self.committer.begin(batch);
-        }
-    }
-
-    /// Reports a batch that was committed. If its commit failed, its records and all records after them are void, and are
-    /// read again from the committed offsets.
-    ///
-    /// # Errors
-    /// Returns the batch's error if committing again cannot succeed.
-    pub fn on_commit(&mut self, finished: FinishedBatch) -> Result<(), ScoreError> {
-        let FinishedBatch { result, batch, started, took } = finished;
-        match result {
-            Ok(records) => {
-                metrics::commit(ROLE, records, took);
-                self.decider.traces().committed(&batch.spans, started, records);
-                metrics::outcomes(&batch.counted);
-                metrics::skipped("event", batch.skipped);
-                metrics::end_to_end(now(), &batch.timestamps);
-                self.batch.on_committed(&batch.offsets, took);
-                if batch.oversized > 0 {
-                    self.count_dead_letters(batch.oversized, OUTPUT_TOO_LARGE);
-                }
-                Ok(())
-            }
-            Err(ScoreError::Commit(error)) if error.is_retryable() => {
-                tracing::warn!(name = error.name(), %error, "a batch is repeated");
-                metrics::aborted(ROLE, error.name());
-                self.batch.on_failed();
-                self.rewind_if_failed().map(drop)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// After a failed batch, discards everything uncommitted and seeks to the committed offsets. Returns `false` if the
-    /// brokers did not answer: the next call repeats it, and nothing may be read before.
-    fn rewind_if_failed(&mut self) -> Result<bool, ScoreError> {
-        if !self.batch.has_failed() {
-            return Ok(true);
-        }
-        self.batch.restart(&self.reader.source().assigned());
-        match self.reader.rewind(REWIND_TIMEOUT) {
-            Ok(()) => self.batch.on_rewound(),
-            Err(error) if error.is_retryable() => {
-                tracing::warn!(name = error.name(), %error, "the committed offsets are requested again");
-            }
-            Err(error) => return Err(error.into()),
-        }
-        Ok(!self.batch.has_failed())
-    }
-
-    /// Waits for the batch being committed, unless batches are aborted.
-    fn await_commit(&mut self) -> Result<(), ScoreError> {
-        while self.committer.is_busy() && !self.committer.is_aborting() {
-            if let Some(finished) = self.committer.finished(COMMIT_CHECK_INTERVAL) {
-                self.on_commit(finished)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Commits all outcomes that are ready, unless a batch fails or batches are aborted.
-    fn commit_all(&mut self) -> Result<(), ScoreError> {
-        self.await_commit()?;
-        while !self.batch.has_failed() && !self.committer.is_aborting() && self.batch.is_ready() {
-            self.begin_commit();
-            self.await_commit()?;
         }
         Ok(())
     }

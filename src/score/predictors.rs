@@ -174,7 +174,8 @@ impl Predictors {
         panel: PanelIdentity,
     ) -> Result<(), PredictorError> {
         self.policies = Arc::clone(policies);
-        self.panel = panel;
+        // Whether the group changes its encoder is known at the start.
+        self.panel = PanelIdentity { changes_encoder: self.panel.changes_encoder, ..panel };
         for policy in policies.policies.values() {
             if let Some(current) = self.by_policy.get_mut(&policy.name) {
                 current.on_reload(policy, &self.panel.experts)?;
@@ -195,11 +196,11 @@ impl Predictors {
         Ok(())
     }
 
-    /// Returns `true` if everything that was published before the start has been taken, and each pinned predictor can be
-    /// used and fits the panel: a scorer does not begin with another one than that.
+    /// Returns `true` if everything that was published before the start has been taken, and the predictor in use
+    /// of each policy fits the panel: a scorer does not begin with another one than that.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.follower.at_end() && self.by_policy.values().all(|current| current.is_pin_usable(&self.panel))
+        self.follower.at_end() && self.by_policy.values().all(|current| current.is_in_use_usable(&self.panel))
     }
 
     /// Returns the predictor in use of the policy of an accepted event.

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::attached::{Attached, RecordKey, attached, detach};
 use super::{IDLE_WAIT, ScoreError, now};
 use crate::codec::{self, DecodeError, Received, SCHEMA_ID_HEADER};
 use crate::config::{Config, Policies, Tombstones};
-use crate::core::decision::Origin;
+use crate::core::decision::{Decision, Origin};
 use crate::core::event::{Event, Millis, round_time};
 use crate::core::watermark::Ticket;
 use crate::dead_letter::Reason;
@@ -64,6 +65,8 @@ impl InputEvent {
 pub enum Decoded {
     /// The record is an event.
     Event(Box<InputEvent>),
+    /// The record is an event that was decided for a request, and this is the decision that was answered.
+    Answered(Box<InputEvent>, Box<Decision>),
     /// The record is a tombstone, and the configuration says to skip those.
     Tombstone(Ticket<i32>),
     /// The record cannot be used, and becomes a dead letter for this reason.
@@ -90,6 +93,8 @@ pub struct EventDecoder<'a> {
     defaults: codec::Defaults,
     tombstones: Tombstones,
     registry: Option<&'a Registry>,
+    /// The key by which decisions are known that were made for requests.
+    record_key: Option<RecordKey>,
 }
 
 impl<'a> EventReader<'a> {
@@ -98,7 +103,8 @@ impl<'a> EventReader<'a> {
     pub fn new(source: Source, registry: Option<&'a Registry>, config: &'a Config) -> Self {
         // Registered at the start, so that the first increment is visible as one.
         let _ = metrics::ESCAPES_REPLACED.with([]);
-        let decoder = EventDecoder::new(config.record_defaults(), config.score.tombstones, registry);
+        let mut decoder = EventDecoder::new(config.record_defaults(), config.score.tombstones, registry);
+        decoder.record_key = RecordKey::new(config.http.moderation.record_key.expose());
         Self { source, waiting: Vec::new(), last_room: Instant::now(), decoder, partitions: 0, config }
     }
 
@@ -232,7 +238,7 @@ impl<'a> EventDecoder<'a> {
     /// Creates a decoder of records with these defaults. Without a registry, framed records cannot be decoded.
     #[must_use]
     pub fn new(defaults: codec::Defaults, tombstones: Tombstones, registry: Option<&'a Registry>) -> Self {
-        Self { defaults, tombstones, registry }
+        Self { defaults, tombstones, registry, record_key: None }
     }
 
     /// Decodes a record.
@@ -240,7 +246,7 @@ impl<'a> EventDecoder<'a> {
     /// # Errors
     /// Returns an error if the schema registry is not available: the record can then not be judged.
     pub fn decode(&self, record: Record, policies: &Policies) -> Result<Decoded, ScoreError> {
-        let Record { ticket, consumed } = record;
+        let Record { ticket, mut consumed } = record;
         if consumed.payload.is_none() && self.tombstones == Tombstones::Skip {
             return Ok(Decoded::Tombstone(ticket));
         }
@@ -272,6 +278,16 @@ impl<'a> EventDecoder<'a> {
             let reason = Reason { name: "UnknownPolicy", message };
             return Ok(Decoded::Unusable(Box::new(Record { ticket, consumed }), reason));
         }
+        match attached(self.record_key.as_ref(), &consumed, &event) {
+            Attached::None => {}
+            Attached::Decision(decision) => {
+                metrics::HTTP_RECORDS.with(["taken"]).increment(1);
+                detach(&mut consumed);
+                return Ok(Decoded::Answered(Box::new(input_event(event, ticket, consumed)), decision));
+            }
+            // The header stays, so that the answer that was given can be compared with the decision.
+            Attached::Refused(reason) => metrics::HTTP_RECORDS.with([reason]).increment(1),
+        }
         Ok(Decoded::Event(Box::new(input_event(event, ticket, consumed))))
     }
 }
@@ -286,5 +302,6 @@ fn input_event(event: Event, ticket: Ticket<i32>, consumed: Consumed) -> InputEv
     let origin = Origin { topic: topic.to_string(), partition, offset };
     // This header names the event's schema; the decision has its own.
     headers.retain(|(name, _)| name != SCHEMA_ID_HEADER);
+    codec::remove_cloud_event_headers(&mut headers);
     InputEvent { event, origin, key, headers, round_time, timestamp, read_at: Instant::now(), ticket }
 }

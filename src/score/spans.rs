@@ -35,7 +35,7 @@ pub fn trace(
     traces.of(headers, RecordPosition { topic, partition: *partition, offset: *offset, time: timestamp })
 }
 
-/// Returns the span of a decided event.
+/// Returns the span of an event that was decided here.
 #[must_use]
 pub fn decided(trace: Trace, decision: &Decision, times: EventTimes) -> Box<Moderation> {
     let EventTimes { read_at, submitted_at, answered_at, runs } = times;
@@ -48,6 +48,21 @@ pub fn decided(trace: Trace, decision: &Decision, times: EventTimes) -> Box<Mode
         Some(ExpertRun { id: weighed.vote.expert.clone(), outcome, began, ended })
     });
     let asked = PanelRun { began: submitted_at, ended: answered_at, experts: experts.collect() };
+    with_decision(trace, decision, read_at, Some(asked))
+}
+
+/// Returns the span of the event of a request, whose decision came with it.
+#[must_use]
+pub fn recorded(trace: Trace, decision: &Decision, read_at: Instant) -> Box<Moderation> {
+    with_decision(trace, decision, read_at, None)
+}
+
+fn with_decision(
+    trace: Trace,
+    decision: &Decision,
+    read: Instant,
+    asked: Option<PanelRun>,
+) -> Box<Moderation> {
     let outcome = Outcome::Decided {
         policy: decision.id.policy.clone(),
         version: decision.policy_version.clone(),
@@ -55,10 +70,11 @@ pub fn decided(trace: Trace, decision: &Decision, times: EventTimes) -> Box<Mode
         reviews: decision.reasons.iter().map(|reason| reason.word()).collect(),
         degraded: decision.degraded,
         nothing_to_judge: decision.nothing_to_judge,
+        language: decision.language.code(),
         hidden_text: decision.hidden_text.iter().map(|way| way.word()).collect(),
         asked,
     };
-    Box::new(Moderation { trace, origin: decision.origin.clone(), read: read_at, outcome })
+    Box::new(Moderation { trace, origin: decision.origin.clone(), read, outcome })
 }
 
 /// Returns the span of a record that becomes a dead letter, if it is sampled.

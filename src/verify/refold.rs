@@ -209,8 +209,8 @@ pub(super) fn hash_of_state(published: &Published, learner: &LearnerSpec) -> Sta
 pub(super) mod tests {
     use super::*;
     use crate::config::Policies;
-    use crate::core::label::{DecisionRef, Finding, Label};
-    use crate::core::ledger::{LabelRecord, LabelStatus, RoundId, RoundRecord, RoundVote};
+    use crate::core::label::Finding;
+    use crate::core::ledger::RoundId;
 
     fn policy() -> Policy {
         Policies::default().get("default").unwrap().clone()
@@ -219,25 +219,7 @@ pub(super) mod tests {
     /// The records of a round and of its label.
     fn round(number: i64, finding: Finding) -> [Record; 2] {
         let id = RoundId { tenant: "t".into(), policy: "default".into(), event: format!("e{number}") };
-        let label = Label::example(&id, number, Some(finding));
-        let votes = [("a", 0.9), ("b", 0.2)].map(|(expert, score)| RoundVote {
-            expert: expert.into(),
-            score: Some(score),
-            shadow: false,
-            decisive: false,
-        });
-        let votes_record = RoundRecord {
-            id,
-            subject: None,
-            round_time: number,
-            decision: DecisionRef { partition: 0, offset: number },
-            votes: votes.into(),
-            features: None,
-        };
-        [
-            Record::Round(votes_record),
-            Record::Label(LabelRecord { label, received: number, status: LabelStatus::Accepted }),
-        ]
+        Record::examples(id, number, &[("a", 0.9), ("b", 0.2)], finding)
     }
 
     pub fn ledger(rounds: i64) -> Vec<Record> {

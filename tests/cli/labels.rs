@@ -1,22 +1,22 @@
 //! `aegis labels` and `aegis review export` on the embedded broker, with both roles running: what goes out to a labelling
 //! tool comes back as labels, and the ledger is as expected.
 
+mod disputes;
+mod tools;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Instant;
 
 use aegis::config::{Config, topic_specs};
-use aegis::core::label::{Finding, Label, Mapping, Source};
-use aegis::core::ledger::{LabelStatus, Record, RoundId};
-use aegis::core::ledger_state::LedgerState;
+use aegis::core::label::{Finding, Label};
+use aegis::core::ledger::{LabelStatus, Record};
 use aegis::kafka::Connection;
 use aegis::kafka::embedded::Embedded;
 use serde_json::{Value, json};
 
-use crate::support::WAIT;
 use crate::support::flow::{
-    event, event_record, experts, label, label_record, ledger, read_all, read_until, reviews, send,
+    event, event_record, experts, label, label_record, ledger, read_all, read_until, send,
 };
 
 /// Both roles in one process, on a broker in this one.
@@ -146,133 +146,6 @@ fn labels(records: &[Record]) -> Vec<Label> {
     labels
 }
 
-/// The fields that Label Studio adds: annotations of two people, one of whom changed her mind, and a cancelled one of a third.
-fn annotated(tasks: &[Value]) -> String {
-    let annotation = |id: usize, by: &str, cancelled: bool, choice: &str| {
-        json!({"id": id, "completed_by": {"id": id, "email": by}, "was_cancelled": cancelled, "ground_truth": false,
-            "updated_at": "2026-03-01T09:30:00.000000Z", "lead_time": 4.2, "result": [{"id": "r", "from_name": "verdict",
-            "to_name": "text", "type": "choices", "value": {"choices": [choice]}}]})
-    };
-    let tasks = tasks.iter().enumerate().map(|(place, task)| {
-        let mut task = task.clone();
-        let id = 10 * (place + 1);
-        task["id"] = id.into();
-        task["annotations"] = json!([
-            annotation(id, "ann@x.org", false, "unsafe"),
-            annotation(id + 1, "bob@x.org", false, if place == 0 { "safe" } else { "unsafe" }),
-            annotation(id + 2, "cy@x.org", true, "safe"),
-        ]);
-        task
-    });
-    Value::Array(tasks.collect()).to_string()
-}
-
-#[test]
-fn tasks_come_back_from_label_studio_as_labels_with_their_decisions() {
-    let desk = Desk::open();
-    desk.events(0..4);
-    let requests = reviews(&read_all(&desk.connection, "moderation.review"));
-    let out = desk.path("tasks.json").to_str().unwrap().to_owned();
-    let said = desk.says(0, &["review", "export", "--with-text", "--out", &out]);
-    assert!(said.contains("4 open review requests written, 0 answered already"), "{said}");
-    let tasks: Vec<Value> = serde_json::from_slice(&fs::read(&out).unwrap()).unwrap();
-    assert_eq!(tasks.len(), 4);
-    for task in &tasks {
-        let data = &task["data"];
-        let request = requests.iter().find(|request| data["event_id"] == request.id.event.as_str()).unwrap();
-        let number: usize = request.id.event.trim_start_matches('e').parse().unwrap();
-        assert_eq!((&data["text"], &data["judged"]), (&json!(text(number)), &json!(0)));
-        assert_eq!(data["turns"], json!([{"author": "user", "text": text(number)}]));
-        let at = request.decision;
-        assert_eq!(data["decision"], json!({"partition": at.partition, "offset": at.offset}));
-        let prediction = &task["predictions"][0];
-        assert_eq!(prediction["score"].as_f64(), request.probability);
-        assert_eq!(prediction["result"][0]["value"]["choices"], json!(["unsafe"]));
-    }
-    let export = desk.file("annotated.json", &annotated(&tasks));
-    let dry = desk.json(0, &["labels", "import", &export, "--dry-run"]);
-    assert_eq!((&dry["labels"], &dry["left_out"], &dry["sent"]), (&json!(8), &json!(4), &json!(0)));
-    assert_eq!(dry["verdicts"], json!({"safe": 1, "unsafe": 7}));
-    assert_eq!(dry["annotators"], json!({"ann@x.org": 4, "bob@x.org": 4}));
-    assert_eq!(dry["files"][0]["layout"], "label-studio");
-    assert!(read_all(&desk.connection, "moderation.labels").is_empty());
-    let text = desk.says(0, &["labels", "import", &export]);
-    assert!(text.contains("8 labels to moderation.labels, all acknowledged"), "{text}");
-    let first = labels(&desk.marker("first"));
-    assert_eq!(first.len(), 8);
-    for label in &first {
-        let request = requests.iter().find(|request| request.id == label.round()).unwrap();
-        assert_eq!(label.decision, Some(request.decision));
-        assert_eq!(label.inclusion_probability, Some(request.inclusion_probability));
-        assert_eq!((label.source, label.time), (Source::Review, 1_772_357_400_000));
-    }
-    // The same file again changes nothing in the ledger.
-    desk.json(0, &["labels", "import", &export]);
-    assert_eq!(labels(&desk.marker("second")), first);
-    let said = desk.says(0, &["review", "export", "--format", "jsonl"]);
-    assert!(said.contains("0 open review requests written, 4 answered already"), "{said}");
-    let stats = desk.json(0, &["labels", "stats"]);
-    let ann = &stats["all"]["annotators"][1];
-    assert_eq!(
-        (&ann["annotator"], &ann["shared"], &ann["agreement"]),
-        (&json!("ann@x.org"), &json!(4), &json!(0.75))
-    );
-}
-
-#[test]
-fn exports_are_chosen_and_hold_no_text_unless_it_is_asked_for() {
-    let desk = Desk::open();
-    desk.events(0..3);
-    for format in ["label-studio", "argilla", "jsonl"] {
-        let output =
-            desk.run(0, &["review", "export", "--format", format, "--without-predictions", "--limit", "2"]);
-        let written = String::from_utf8(output.stdout).unwrap();
-        assert!(!written.contains("kill") && !written.contains("0.55"), "{written}");
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(
-            said.contains("2 open review requests written") && said.contains("1 more are open"),
-            "{said}"
-        );
-        let count = match format {
-            "label-studio" => serde_json::from_str::<Vec<Value>>(&written).unwrap().len(),
-            _ => written
-                .lines()
-                .filter(|line| serde_json::from_str::<Value>(line).unwrap().is_object())
-                .count(),
-        };
-        assert_eq!(count, 2, "{written}");
-    }
-    let said = desk.says(0, &["review", "export", "--since", "2100-01-01T00:00:00Z"]);
-    assert!(said.starts_with("[]\n0 open"), "{said}");
-    let said = desk.says(0, &["review", "export", "--policy", "other"]);
-    assert!(said.starts_with("[]\n0 open"), "{said}");
-    // Argilla's records come back, too.
-    let records = desk.run(0, &["review", "export", "--format", "argilla"]).stdout;
-    let answered: String = String::from_utf8(records)
-        .unwrap()
-        .lines()
-        .map(|line| {
-            let mut record: Value = serde_json::from_str(line).unwrap();
-            record["responses"] = json!([
-                {"user_id": "u1", "status": "submitted", "values": {"verdict": {"value": "safe"}}},
-                {"user_id": "u2", "status": "discarded", "values": {"verdict": {"value": "unsafe"}}}]);
-            format!("{record}\n")
-        })
-        .collect();
-    let file = desk.file("answered.jsonl", &answered);
-    let told = desk.json(0, &["labels", "import", &file]);
-    assert_eq!(
-        (&told["sent"], &told["left_out"], &told["files"][0]["layout"]),
-        (&json!(3), &json!(3), &json!("argilla"))
-    );
-    let ids = ["e00000/u1", "e00001/u1", "e00002/u1"];
-    let known = labels(&desk.await_labels(&ids));
-    assert!(
-        known.iter().all(|label| label.decision.is_some() && label.inclusion_probability == Some(1.0)),
-        "{known:?}"
-    );
-}
-
 #[test]
 fn bad_rows_are_told_and_kept_and_the_others_are_sent() {
     let desk = Desk::open();
@@ -306,110 +179,4 @@ fn bad_rows_are_told_and_kept_and_the_others_are_sent() {
     assert!(said.contains("absent"), "{said}");
     let said = desk.says(64, &["labels", "import", &good, "--format", "fields"]);
     assert!(said.contains("[label_fields]"), "{said}");
-}
-
-/// Returns the target of an event that the ledger topic gives.
-fn target(records: &[Record], event: &str) -> Option<f64> {
-    let mut state = LedgerState::new();
-    for record in records {
-        state.apply(record, &mut Vec::new()).unwrap();
-    }
-    let id = RoundId { tenant: "t".into(), policy: "default".into(), event: event.into() };
-    let (rounds, row) = state.row(&id)?;
-    rounds.target(row, &Mapping::default(), state.edits())
-}
-
-#[test]
-fn an_upheld_appeal_moves_the_target_and_a_rejected_one_leaves_it() {
-    let desk = Desk::open();
-    desk.events(0..4);
-    let unsafe_of = |annotator: &str, event: &str| Label {
-        annotator: Some(annotator.into()),
-        ..label(&format!("{event}/{annotator}"), event, Finding::Unsafe)
-    };
-    let before = [unsafe_of("ann", "e00000"), unsafe_of("bob", "e00000"), unsafe_of("ann", "e00001")];
-    send(&desk.connection, &before.each_ref().map(|label| label_record("moderation.labels", label)));
-    let records = desk.marker("before");
-    assert_eq!(
-        [target(&records, "e00000"), target(&records, "e00001"), target(&records, "e00002")],
-        [Some(1.0), Some(1.0), None]
-    );
-    let appeal = |code: i32, event: &str, outcome: &str| {
-        desk.says(code, &["labels", "appeal", "--event", event, "--annotator", "judge", outcome])
-    };
-    let said = appeal(0, "e00000", "--upheld");
-    assert!(said.contains("label appeal/decision: source review, safe, corrects e00000/bob"), "{said}");
-    assert!(said.contains("label appeal/retracts/e00000/ann: source appeal, retracts e00000/ann"), "{said}");
-    let said = appeal(0, "e00001", "--rejected");
-    assert!(said.contains("label appeal/decision: source appeal, retracts appeal"), "{said}");
-    // This event has no label: the upheld appeal is its review.
-    appeal(0, "e00002", "--upheld");
-    let records = desk.marker("after");
-    assert_eq!(
-        [target(&records, "e00000"), target(&records, "e00001"), target(&records, "e00002")],
-        [Some(0.0), Some(1.0), Some(0.0)]
-    );
-    // Decided again, nothing is sent; decided otherwise, the labels are back.
-    assert!(appeal(0, "e00000", "--upheld").contains("has this decision already"));
-    assert!(appeal(0, "e00001", "--rejected").contains("has this decision already"));
-    let sent = read_all(&desk.connection, "moderation.labels").len();
-    appeal(0, "e00000", "--rejected");
-    assert!(read_all(&desk.connection, "moderation.labels").len() > sent);
-    let records = desk.marker("back");
-    assert_eq!(target(&records, "e00000"), Some(1.0));
-    let said = desk.says(64, &["labels", "appeal", "--event", "e", "--annotator", "judge"]);
-    assert!(said.contains("--upheld") && said.contains("--rejected"), "{said}");
-}
-
-#[test]
-fn an_annotator_below_the_floor_is_proposed_and_nothing_is_done() {
-    let desk = Desk::open();
-    desk.events(0..4);
-    let rows: String = (0..4)
-        .flat_map(|number| {
-            let of = |by: &str, verdict: &str, source: &str| {
-                format!("{{\"event_id\":\"e{number:05}\",\"annotator\":\"{by}\",\"verdict\":\"{verdict}\",\"source\":\"{source}\"}}\n")
-            };
-            [of("lead", "unsafe", "gold"), of("o'b", "safe", "calibration"), of("ann", "unsafe", "review")]
-        })
-        .collect();
-    let file = desk.file("gold.jsonl", &rows);
-    assert_eq!(desk.json(0, &["labels", "import", &file])["sent"], 12);
-    desk.marker("gold");
-    let before = read_all(&desk.connection, "aegis.rounds").len();
-    let said = desk.says(0, &["labels", "stats", "--tenant", "t"]);
-    let config = desk.path("aegis.toml").display().to_string();
-    let command = format!("aegis ledger quarantine --config {config} --tenant t -- 'o'\\''b'");
-    assert!(said.contains(&command), "{said}");
-    assert!(said.contains("below the floor") && said.contains("0 to 60 %"), "{said}");
-    let stats = desk.json(0, &["labels", "stats"]);
-    assert_eq!(stats["proposals"].as_array().unwrap().len(), 1, "{stats}");
-    assert_eq!(desk.json(0, &["labels", "stats", "--floor", "0.5"])["proposals"], json!([]));
-    assert_eq!(read_all(&desk.connection, "aegis.rounds").len(), before);
-    // The command that was printed is one, and after it there is nothing to propose.
-    let shell = command.replace("aegis ledger", &format!("'{}' ledger", env!("CARGO_BIN_EXE_aegis")));
-    assert!(Command::new("sh").args(["-c", &shell]).output().unwrap().status.success());
-    let until = Instant::now() + WAIT;
-    loop {
-        let said = desk.says(0, &["labels", "stats", "--tenant", "t"]);
-        if said.contains("in quarantine") && !said.contains("below the floor of") {
-            break;
-        }
-        assert!(Instant::now() < until, "{said}");
-    }
-    // A ledger in a file has the same figures.
-    let savepoint = desk.file(
-        "stream.jsonl",
-        "{\"event_id\":1,\"votes\":{\"a\":0.9},\"unsafe\":true,\"annotator\":\"ann\"}\n{\"event_id\":1,\"unsafe\":false,\"annotator\":\"bob\"}\n",
-    );
-    let output = Command::new(env!("CARGO_BIN_EXE_aegis"))
-        .args(["labels", "stats", &savepoint, "--output", "json"])
-        .env_remove("AEGIS_CONFIG")
-        .output()
-        .unwrap();
-    let stats: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(
-        (&stats["all"]["shared_events"], &stats["all"]["annotators"][0]["agreement"]),
-        (&json!(1), &json!(0.0))
-    );
 }

@@ -10,7 +10,7 @@ use crate::experts_support::{Folder, faulty_classifier, faulty_encoder, head, mo
 #[test]
 fn each_encoder_and_classifier_is_measured_alone() {
     let experts = Folder::new();
-    experts.encoder("encoder", &faulty_encoder()).head("plain", &head());
+    experts.encoder_with_int8("encoder", &faulty_encoder(), &faulty_encoder()).head("plain", &head());
     experts.classifier("mine", &faulty_classifier()).classifier("other", &faulty_classifier());
     experts.rules("rules", "base = 0.125\n");
     let folder = tempfile::tempdir().unwrap();
@@ -55,5 +55,8 @@ fn each_encoder_and_classifier_is_measured_alone() {
         let taken = read.tuned.unwrap().taken;
         assert!(taken.contains(&"experts.batch_tokens".to_owned()), "{taken:?}");
         assert_eq!(read.experts.budgets["mine"], 3);
+        let compared = text.lines().any(|line| line.starts_with("# encoder: int8 runs "));
+        assert!(compared && text.contains("\n# float32 ") && text.contains("\n# int8 "), "{text}");
+        assert_eq!(read.experts.encoder, config::EncoderPrecision::Float32, "it never changes by itself");
     }
 }

@@ -27,6 +27,11 @@ const COMMANDS: &[&str] = &[
     "experts test",
     "evaluate",
     "score",
+    "serve",
+    "serve key",
+    "serve key add",
+    "serve key list",
+    "serve key remove",
     "tune",
     "verify",
     "explain",
@@ -61,11 +66,11 @@ const COMMANDS: &[&str] = &[
 
 /// Refusals that need no broker: name, exit code, arguments, and the lines of the file `FILE`.
 const REFUSALS: &[(&str, i32, &str, &str)] = &[
-    ("report-without-input", 64, "report", ""),
+    ("report-without-input", 78, "report", ""),
     ("report-of-labels", 65, "report FILE", "{\"event_id\": \"e\", \"verdict\": \"safe\"}\n"),
     ("no-command", 64, "", ""),
     ("unknown-command", 64, "explian e1", ""),
-    ("no-config", 64, "weights show", ""),
+    ("no-config", 78, "weights show", ""),
     ("no-such-file", 78, "check --config nowhere.toml", ""),
     ("not-toml", 78, "check --config FILE", "[topics\n"),
     ("unknown-key", 78, "check --config FILE", "[score]\nwindwo = 3\n"),
@@ -154,10 +159,13 @@ fn words(arguments: &str, file: &Path) -> (Option<i32>, String) {
         "FILE" => file.to_str().unwrap().to_owned(),
         word => word.to_owned(),
     });
+    // A folder without a configuration: the one of the clone would be found.
+    let empty = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_aegis"));
-    let output =
-        command.args(arguments).env_remove("AEGIS_CONFIG").env_remove("AEGIS_MODELS").output().unwrap();
+    command.args(arguments).current_dir(empty.path()).env_remove("AEGIS_CONFIG").env_remove("AEGIS_MODELS");
+    let output = command.output().unwrap();
     let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let text = text.replace(empty.path().to_str().unwrap(), "EMPTY");
     let text = text.replace(file.to_str().unwrap(), "FILE");
     let text = text.replace(file.parent().unwrap().to_str().unwrap(), "FOLDER");
     (output.status.code(), text)

@@ -6,6 +6,7 @@ use aegis::core::decision::{Decision, Origin, ReviewReason, Sampling, WeighedVot
 use aegis::core::event::{Event, Role, Turn};
 use aegis::core::features::DIMENSIONS;
 use aegis::core::label::{DecisionRef, Finding, Label, Source};
+use aegis::core::language::Language;
 use aegis::core::learners::{LearnerSpec, Mass, Name};
 use aegis::core::ledger::{
     Edit, EditAction, LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote, TextFeatures,
@@ -91,6 +92,7 @@ pub fn decision() -> Decision {
     remote.vote.revision = Some("guard-8b@r1 prompt 5f0c".to_owned());
     let mut late = vote("served-2", voted(0.3, Vec::new()), false);
     late.vote.decisive = true;
+    let foreign = vote("served-3", Outcome::Abstained(Abstention::Language), false);
     Decision {
         id: RoundId { tenant: "acme".to_owned(), policy: "assistant".to_owned(), event: "e-1".to_owned() },
         conversation: "c-1".to_owned(),
@@ -107,6 +109,7 @@ pub fn decision() -> Decision {
             shadow,
             remote,
             late,
+            foreign,
             broken,
         ],
         features: Some(reading()),
@@ -120,6 +123,7 @@ pub fn decision() -> Decision {
         degraded: true,
         nothing_to_judge: true,
         hidden_text: vec![HiddenText::TagCharacters, HiddenText::StyledLetters],
+        language: Language::Norwegian,
         reasons: vec![ReviewReason::NearThreshold, ReviewReason::Audit],
         review_probability: 0.505,
         sampling: Sampling { audit: 0.01, uncertainty: 0.5, thinned: true },
@@ -168,9 +172,16 @@ pub fn first_review() -> ReviewRequest {
     review
 }
 
-/// Returns the decision as the fifth version wrote it, without sampling and pinned predictors.
-pub fn fifth_decision() -> Decision {
+/// Returns the decision as the sixth version wrote it, without languages.
+pub fn sixth_decision() -> Decision {
     let mut decision = decision();
+    decision.votes.retain(|weighed| weighed.vote.abstention() != Some(Abstention::Language));
+    Decision { language: Language::Unknown, ..decision }
+}
+
+/// Returns the decision as the fifth version wrote it, also without sampling and pinned predictors.
+pub fn fifth_decision() -> Decision {
+    let mut decision = sixth_decision();
     decision.reasons.truncate(1);
     decision.predictor.pinned = false;
     Decision { review_probability: 1.0, sampling: Sampling::default(), ..decision }

@@ -31,9 +31,9 @@ fn folder() -> PathBuf {
     version("v1")
 }
 
-/// Returns the folder of the current schemas.
+/// Returns the folder of the newest schema.
 fn changed() -> PathBuf {
-    version("v6")
+    version("v7")
 }
 
 fn path(name: &str, encoding: Encoding) -> PathBuf {
@@ -44,7 +44,8 @@ fn path(name: &str, encoding: Encoding) -> PathBuf {
     };
     let folder = match name {
         "event" | "predictor" => folder(),
-        _ => changed(),
+        "decision" => changed(),
+        _ => version("v6"),
     };
     folder.join(format!("{name}.{ending}"))
 }
@@ -89,7 +90,7 @@ fn fixtures_are_read_and_written_the_same() {
 }
 
 /// Decisions of earlier versions are read without what these did not have: votes shared between equal texts, texts in
-/// windows, hidden text, events with nothing to judge, and experts that are served elsewhere.
+/// windows, hidden text, events with nothing to judge, experts that are served elsewhere, and languages.
 #[test]
 fn decisions_of_earlier_versions_are_read() {
     for (folder, decision) in [
@@ -98,6 +99,7 @@ fn decisions_of_earlier_versions_are_read() {
         ("v3", examples::third_decision()),
         ("v4", examples::fourth_decision()),
         ("v5", examples::fifth_decision()),
+        ("v6", examples::sixth_decision()),
     ] {
         for name in ["decision.avro", "decision.json"] {
             let fixture = fs::read(version(folder).join(name)).unwrap();
@@ -213,7 +215,7 @@ fn schemas_and_their_first_versions_read_each_other() {
         assert!(found.is_ok(), "{record}: {found:?}");
     }
     let now = Schema::parse_str(SCHEMAS[2].1).unwrap();
-    for folder in ["v2", "v3", "v4", "v5", "v6"] {
+    for folder in ["v2", "v3", "v4", "v5", "v6", "v7"] {
         let earlier = fs::read_to_string(version(folder).join("decision.avsc")).unwrap();
         let earlier = Schema::parse_str(&earlier).unwrap();
         assert!(SchemaCompatibility::mutual_read(&earlier, &now).is_ok(), "{folder}");

@@ -70,6 +70,17 @@ fn ids_made_for_labels_fit() {
     assert!(label(text.to_string()).is_ok());
 }
 
+/// A person who reviews an event and gives its reference answer gives two labels, and neither replaces the other.
+#[test]
+fn ids_made_for_reference_answers_differ_from_those_of_reviews() {
+    let id = |source: &str| {
+        let text = json!({"event_id": "e", "annotator": "ann", "unsafe": true, "source": source});
+        label(text.to_string()).unwrap().id
+    };
+    assert_eq!(["review", "report", "appeal"].map(id), ["e/ann", "e/ann", "e/ann"]);
+    assert_eq!(["gold", "calibration"].map(id), ["e/ann/gold", "e/ann/calibration"]);
+}
+
 #[test]
 fn labels_that_are_refused() {
     let given =

@@ -1,6 +1,7 @@
 //! The codec: records of people, tools and earlier versions, every error, and the round trip of any value.
 
 mod chats;
+mod cloud_events;
 mod events;
 mod examples;
 mod fixtures;

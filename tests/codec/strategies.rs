@@ -7,6 +7,7 @@ use aegis::core::decision::{Decision, Origin, ReviewReason, Sampling, WeighedVot
 use aegis::core::event::{Event, Role, Turn};
 use aegis::core::features::DIMENSIONS;
 use aegis::core::label::{DecisionRef, Finding, Label, Source};
+use aegis::core::language::Language;
 use aegis::core::learners::{LearnerSpec, Mass, Name, Noise};
 use aegis::core::ledger::{
     Edit, EditAction, Key, LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote, TextFeatures,
@@ -168,6 +169,7 @@ prop_compose! {
         degraded in any::<bool>(), reasons in reasons(0), sampling in sampling(),
         nothing_to_judge in any::<bool>(),
         hidden_text in proptest::sample::subsequence(&HiddenText::ALL[..], 0..=6),
+        language in option::of(select(Language::KNOWN)),
     ) -> Decision {
         let (conversation, policy_version, subject, trace) = names;
         let (topic, partition, offset) = origin;
@@ -176,6 +178,7 @@ prop_compose! {
             id, conversation, subject, origin: Origin { topic, partition, offset }, round_time, policy_version,
             action, probability, threshold, categories, votes, features: reading, predictor, degraded,
             nothing_to_judge, hidden_text, reasons, review_probability, sampling, latency_micros, trace,
+            language: language.unwrap_or_default(),
         }
     }
 }

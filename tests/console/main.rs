@@ -8,5 +8,6 @@ mod browser;
 mod contrast;
 mod pages;
 mod review;
+mod review_page;
 mod screenshots;
 mod world;

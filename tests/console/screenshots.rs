@@ -4,11 +4,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use aegis::core::event::{Event, Role as Speaker, Turn};
 use aegis::core::label::Finding;
 use aegis::kafka::Produced;
 use serde_json::Value;
 
-use crate::browser::Browser;
+use crate::browser::{Browser, key};
+use crate::review::policies;
+use crate::review_page::shown;
 use crate::support::flow::{event, event_record, label, label_record};
 use crate::world::World;
 
@@ -56,13 +59,16 @@ fn shoot(browser: &Browser, name: &str) {
     fs::write(root("docs").join(name), browser.picture()).unwrap();
 }
 
+/// Checks that a picture of the documentation is one, and not too large for a page.
+fn check(name: &str) {
+    let picture = fs::read(root("docs").join(name)).unwrap();
+    assert!(picture.starts_with(b"\x89PNG") && picture.len() < 400_000, "{name}");
+}
+
 #[test]
 fn the_pictures_of_the_page_are_taken_on_demand() {
     if std::env::var_os("AEGIS_WRITE_DOCS").is_none() {
-        for name in ["console-overview.png", "console-experts.png", "console-why.png"] {
-            let picture = fs::read(root("docs").join(name)).unwrap();
-            assert!(picture.starts_with(b"\x89PNG") && picture.len() < 400_000, "{name}");
-        }
+        ["console-overview.png", "console-experts.png", "console-why.png"].into_iter().for_each(check);
         return;
     }
     let world = World::with(aegis::config::Policies::default(), |config| {
@@ -101,4 +107,60 @@ fn the_pictures_of_the_page_are_taken_on_demand() {
     browser.set_look(false, 1280);
     browser.open_page(&format!("{}/experts", world.address));
     shoot(&browser, "console-experts.png");
+}
+
+/// Conversations that were invented for this picture, each with its last turn judged.
+const CONVERSATIONS: [&[(Speaker, &str)]; 3] = [
+    &[
+        (Speaker::User, "My build hangs again after the last update."),
+        (Speaker::User, "Kill the process and start it with a clean cache, then it works."),
+    ],
+    &[
+        (Speaker::User, "Good game, everyone! Thanks for the help with the map."),
+        (Speaker::User, "You only won because your friend told you where we were."),
+        (Speaker::User, "Nobody told me anything. You run through the same door every time."),
+        (Speaker::User, "Shut up, you cheating clowns. Next round I will kill every single one of you."),
+    ],
+    &[(Speaker::User, "If that cat sits on my keyboard once more, I will kill it with kindness.")],
+];
+
+#[test]
+fn the_picture_of_the_page_of_reviews_is_taken_on_demand() {
+    let name = "console-review.png";
+    if std::env::var_os("AEGIS_WRITE_DOCS").is_none() {
+        check(name);
+        return;
+    }
+    let mut policies = policies();
+    let note = "Threats count as unsafe, also as a joke. Idioms such as killing a process do not.";
+    policies.reviewer_notes.insert("default".into(), note.into());
+    let world = World::with(policies, |config| config.console.show_text = true);
+    let records = CONVERSATIONS.iter().enumerate().map(|(number, turns)| {
+        let turns: Vec<Turn> =
+            turns.iter().map(|(role, text)| Turn { role: *role, text: (*text).into() }).collect();
+        let judged = turns.len() - 1;
+        event_record(&world.config.topics.events, &Event { turns, judged, ..event(number, "") })
+    });
+    world.send(&records.collect::<Vec<_>>());
+    let browser = Browser::start();
+    browser.log_in(&world.address, &world.reviewer);
+    browser.set_look(false, 1280);
+    browser.open_page(&format!("{}/review", world.address));
+    // Events of several partitions are requested in any order: the others are answered first.
+    let mut before = String::new();
+    loop {
+        before = shown(&browser, &before);
+        if browser.text("#judged").contains("clowns") {
+            break;
+        }
+        browser.press(&["s", key::ENTER]);
+    }
+    browser.press(&["u", "1"]);
+    browser.until(
+        "the verdict is chosen",
+        "return document.querySelector('[name=verdict]:checked')?.value === 'unsafe'",
+    );
+    browser.assert_fits(name);
+    browser.run("window.scrollTo(0, 0)");
+    shoot(&browser, name);
 }

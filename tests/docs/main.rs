@@ -1,6 +1,7 @@
 //! The documentation is tested: commands run and print what pages show, command lines parse, links lead somewhere,
 //! snippets load.
 
+mod asyncapi;
 mod command;
 mod links;
 mod listed;

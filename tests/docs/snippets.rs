@@ -26,17 +26,26 @@ fn configuration(folder: &Path, mut table: toml::Table) -> Result<(), String> {
     for (section, key) in [("registry", "password_file"), ("console", "proxy_secret_file")] {
         table.get_mut(section).and_then(|section| section.get_mut(key)).map(&mut secret);
     }
+    let moderation = table.get_mut("http").and_then(|http| http.get_mut("moderation"));
+    if let Some(file) = moderation.and_then(|moderation| moderation.get_mut("record_key_file")) {
+        fs::write(folder.join("record-key"), "k".repeat(32)).unwrap();
+        *file = "record-key".into();
+    }
     // Pages name these files without showing them.
     fs::copy(root().join("config/policies.toml"), folder.join("policies.toml")).unwrap();
     let file = folder.join("aegis.toml");
     fs::write(&file, table.to_string()).unwrap();
     let loaded = load(&file, BTreeMap::new(), &[]).map_err(|error| error.to_string())?;
-    aegis::kafka::Connection {
+    let checked = aegis::kafka::Connection {
         settings: loaded.config.kafka.settings,
         ..aegis::kafka::Connection::new(loaded.config.kafka.brokers)
     }
-    .check()
-    .map_err(|error| error.to_string())
+    .check();
+    match checked {
+        // A build without the feature knows these settings, and refuses them: tests/services/oidc.
+        Ok(()) | Err(aegis::kafka::RefusedSetting::NoOidc { .. }) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Writes the secrets and certificates that a remote expert's manifest names.

@@ -155,13 +155,19 @@ fn hostile_texts_are_judged_in_bounded_time() {
     let answers = panel().ask(&refs);
     for (answer, (text, known)) in answers.iter().zip(&texts) {
         for vote in &answer.votes {
-            let read = vote.outcome != Outcome::Abstained(Abstention::NothingRead);
-            assert!(vote.score().is_some() || !read, "{} abstained on {} bytes", vote.expert, text.len());
+            let reason = vote.abstention();
+            let unread = matches!(reason, None | Some(Abstention::NothingRead | Abstention::Language));
+            assert!(unread, "{} abstained on {} bytes: {reason:?}", vote.expert, text.len());
         }
-        assert_eq!(answer.reading.is_some(), *known, "{} bytes", text.len());
+        // The features come from the encoder of this head.
+        let head = answer.votes.iter().find(|vote| vote.expert == "multilingual-harm").unwrap();
+        assert_eq!(answer.reading.is_some(), head.score().is_some(), "{} bytes", text.len());
         let injection = answer.votes.iter().find(|vote| vote.expert == "injection").unwrap();
-        assert_eq!(injection.score().is_some(), *known);
-        assert_eq!(injection.truncated, *known && text.len() > 100_000, "{} bytes", text.len());
+        // Such a text may seem to be in another language.
+        if injection.abstention() != Some(Abstention::Language) {
+            assert_eq!(injection.score().is_some(), *known);
+            assert_eq!(injection.truncated, *known && text.len() > 100_000, "{} bytes", text.len());
+        }
     }
 }
 
@@ -181,10 +187,23 @@ fn no_expert_votes_on_a_text_that_it_cannot_read() {
         ["😀 👍🏽 🎉", "😀!", "我要杀了你全家", "ሰላም ለዓለም, ሰላም.", "\u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467}"]
     {
         for (expert, outcome) in outcomes(&panel().ask(&[text])[0]) {
-            // The language model's vocabulary has a token for every byte, so there is no text that it cannot read.
-            match expert.starts_with("smollm2-") {
-                true => assert!(outcome.is_ok(), "{expert} on {text:?}: {outcome:?}"),
-                false => assert_eq!(outcome, Err(Abstention::NothingRead), "{expert} on {text:?}"),
+            // The language model's vocabulary has a token for every byte, so there is no text that it cannot read: only
+            // the language of the text can make it abstain.
+            let has_letters = text.chars().any(char::is_alphabetic);
+            // Some of the panel's experts read Chinese, and with it characters of any script.
+            let is_chinese = text.starts_with('我');
+            let is_multilingual = expert.starts_with("multilingual-");
+            match expert {
+                _ if is_chinese && (is_multilingual || expert == "rules")
+                    || is_multilingual && !has_letters =>
+                {
+                    assert_ne!(outcome, Err(Abstention::Language), "{expert} on {text:?}");
+                }
+                _ if has_letters => assert_eq!(outcome, Err(Abstention::Language), "{expert} on {text:?}"),
+                _ if expert.starts_with("smollm2-") => {
+                    assert!(outcome.is_ok(), "{expert} on {text:?}: {outcome:?}")
+                }
+                _ => assert_eq!(outcome, Err(Abstention::NothingRead), "{expert} on {text:?}"),
             }
         }
     }
@@ -193,7 +212,7 @@ fn no_expert_votes_on_a_text_that_it_cannot_read() {
         assert!(answer.votes.iter().all(|vote| vote.score().is_some()), "{:?}", outcomes(answer));
     }
     // Punctuation does not count if all other tokens are unknown or dropped.
-    let answer = &panel().ask(&["Москва — столица"])[0];
+    let answer = &panel().ask(&["😀 — 🎉"])[0];
     for expert in ["tox-block", "toxic-bilstm", "rules"] {
         let found = outcomes(answer).into_iter().find(|(id, _)| *id == expert);
         assert_eq!(found, Some((expert, Err(Abstention::NothingRead))));

@@ -91,6 +91,11 @@ fn a_misfit_is_refused_at_start() {
     let two = Folder::new();
     two.encoder("one", &faulty_encoder()).encoder("two", &faulty_encoder());
     assert_eq!(refused(&two), "outputs.features");
+    two.ranked_encoder("three", &faulty_encoder(), 1);
+    let panel = Panel::open(config(&two)).unwrap();
+    assert_eq!(panel.encoder_info().unwrap().id, "three");
+    two.ranked_encoder("four", &faulty_encoder(), 1);
+    assert_eq!(refused(&two), "outputs.features");
 }
 
 /// The library that `make setup` installs supports no graphics cards.

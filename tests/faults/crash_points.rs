@@ -19,7 +19,7 @@ use aegis::core::label::{DecisionRef, Finding, Label};
 use aegis::core::ledger::{LabelStatus, Record};
 use aegis::core::policy::Action;
 use aegis::dead_letter::Headers;
-use aegis::kafka::Produced;
+use aegis::kafka::{GroupProtocol, Produced};
 use support::flow::{decisions, event, event_record, label, label_record, raw, read_all, send};
 use support::kafka;
 use support::site::{Process, Site, hex, poll};
@@ -81,6 +81,16 @@ const DEATHS: [(Part, &str); 26] = [
     (Part::Labels, "learn.published"),
     // sled was deleted and is being created again.
     (Part::Labels, RESTORING),
+];
+/// The deaths that are repeated under the consumer protocol of groups: those at steps that commit offsets.
+const DEATHS_OF_CONSUMERS: [(Part, &str); 7] = [
+    (Part::Events, "unit.sent"),
+    (Part::Events, "unit.offsets:2"),
+    (Part::Events, "unit.commit"),
+    (Part::Events, "unit.committed"),
+    (Part::Labels, "unit.offsets:2"),
+    (Part::Labels, "unit.commit:3"),
+    (Part::Labels, "learn.committed:2"),
 ];
 /// This point is only reached if the topic of the ledger has more records than sled, so sled is deleted before it.
 const RESTORING: &str = "learn.restoring:3";
@@ -270,9 +280,10 @@ impl<'a> Worker<'a> {
 /// The last batch of a part. A process that must die has died when it is done.
 const LAST: &str = "the last batch";
 
-/// Runs all parts. Returns the final state.
-fn play(name: &str, stream: &Stream, death: Option<(Part, &str)>) -> Left {
-    let site = &Site::with(name, &UNITS);
+/// Runs all parts with members of this protocol. Returns the final state.
+fn play(name: &str, protocol: GroupProtocol, stream: &Stream, death: Option<(Part, &str)>) -> Left {
+    let settings: Vec<_> = UNITS.into_iter().chain([("kafka.group_protocol", protocol.name())]).collect();
+    let site = &Site::with(name, &settings);
     let at = |part| death.filter(|(when, _)| *when == part).map(|(_, point)| point);
     let labels =
         |sent: &[Sent]| -> Vec<_> { sent.iter().map(|sent| sent.record(&site.topic("labels"))).collect() };
@@ -318,34 +329,37 @@ fn wherever_a_process_dies_the_same_is_left() {
     let stream = Stream::new(Millis::try_from(now).unwrap());
     let began = Instant::now();
     kafka();
-    let undisturbed = play("undisturbed", &stream, None);
+    let undisturbed = play("undisturbed", GroupProtocol::Classic, &stream, None);
     assert_eq!(undisturbed.decisions.len(), 50 + 3 + 1 + 21, "each readable event has a decision");
     assert_eq!(undisturbed.letters.len(), 3 + 1 + 1 + 1, "all else has a dead letter");
     assert_eq!(undisturbed.late, BTreeSet::from(["late".to_owned()]));
     let predictors: BTreeSet<_> = undisturbed.decisions.values().map(|made| &made.3).collect();
     assert_eq!(predictors.len(), 2, "nothing learned yet, and what was learned in the end");
 
-    let deaths = Mutex::new(DEATHS.iter().enumerate());
+    let classic = DEATHS.iter().map(|death| (GroupProtocol::Classic, death));
+    let consumer = DEATHS_OF_CONSUMERS.iter().map(|death| (GroupProtocol::Consumer, death));
+    let all: Vec<_> = classic.chain(consumer).collect();
+    let deaths = Mutex::new(all.iter().enumerate());
     let failed = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..PARALLEL {
             scope.spawn(|| {
                 loop {
                     let next = deaths.lock().unwrap().next();
-                    let Some((number, death)) = next else { return };
-                    let run = || play(&format!("death{number}"), &stream, Some(*death));
+                    let Some((number, (protocol, death))) = next else { return };
+                    let run = || play(&format!("death{number}"), *protocol, &stream, Some(**death));
                     match thread::scope(|inner| inner.spawn(run).join()) {
                         Ok(left) if left == undisturbed => {}
                         Ok(left) => {
-                            failed.lock().unwrap().push(format!("{death:?}: {left:#?}"));
+                            failed.lock().unwrap().push(format!("{protocol:?} {death:?}: {left:#?}"));
                         }
-                        Err(_) => failed.lock().unwrap().push(format!("{death:?}: see above")),
+                        Err(_) => failed.lock().unwrap().push(format!("{protocol:?} {death:?}: see above")),
                     }
                 }
             });
         }
     });
-    println!("{} deaths in {:?}", DEATHS.len(), began.elapsed());
+    println!("{} deaths in {:?}", all.len(), began.elapsed());
     let failed = failed.into_inner().unwrap();
     assert!(failed.is_empty(), "undisturbed: {undisturbed:#?}\n{}", failed.join("\n"));
 }

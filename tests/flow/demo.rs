@@ -129,11 +129,14 @@ fn the_producer_sends_seeded_laps_and_the_labeller_answers_them_late() {
 
 #[test]
 fn a_side_needs_a_configuration() {
+    let folder = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_aegis"))
-        .args(["demo", "--drive", "events"])
+        .args(["demo", "--drive", "events", "--models"])
+        .arg(fs::canonicalize(crate::experts_support::models()).unwrap())
         .env_remove("AEGIS_CONFIG")
+        .current_dir(folder.path())
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(64));
+    assert_eq!(output.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--config"));
 }

@@ -14,6 +14,7 @@ mod decisive;
 mod demo;
 mod embedded;
 mod kafka;
+mod languages;
 mod pinned;
 mod roles;
 mod sampling;

@@ -1,8 +1,10 @@
 //! The scenario of Kafka's own transactional copier: three scorers of one group on nine partitions are killed with
 //! SIGKILL and stopped in turn, and their Apache Kafka is killed twice. A reader of committed records beside them never
-//! reads a duplicate or a break of order, and misses nothing in the end.
+//! reads a duplicate or a break of order, and misses nothing in the end. The same holds if members change the protocol of
+//! their group one by one.
 //!
-//! `AEGIS_COPIER_EVENTS` sets the number of events (10,000). `make soak` uses 100,000.
+//! `AEGIS_COPIER_EVENTS` sets the number of events (10,000; 6,000 under the consumer protocol, and 4,000 for the change of
+//! protocols). `make soak` uses 100,000.
 
 use crate::support;
 
@@ -13,10 +15,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aegis::codec;
+use aegis::kafka::GroupProtocol::{self, Classic, Consumer};
 use aegis::kafka::{Connection, Followed, Follower, From};
 use support::flow::{event, event_record, send};
+use support::protocols::on_both;
 use support::site::{Process, Site};
 use support::{Kafka, WAIT};
+
+on_both!(members_and_broker_die_in_rotation_and_nothing_is_lost_doubled_or_swapped);
 
 const PARTITIONS: i32 = 9;
 const MEMBERS: [&str; 3] = ["score.member=one", "score.member=two", "score.member=three"];
@@ -30,6 +36,8 @@ enum Fault {
     Stop(usize),
     /// The broker is killed with SIGKILL, and started again.
     Broker,
+    /// This member is stopped, and started again with another protocol of its group.
+    Change(usize, GroupProtocol),
 }
 
 const FAULTS: [Fault; 8] = [
@@ -41,6 +49,19 @@ const FAULTS: [Fault; 8] = [
     Fault::Broker,
     Fault::Kill(1),
     Fault::Stop(2),
+];
+
+/// A group of the classic protocol takes the other one, member by member, and goes back. Both kinds of members are killed
+/// while the group has both.
+const CHANGES: [Fault; 8] = [
+    Fault::Change(0, Consumer),
+    Fault::Kill(1),
+    Fault::Change(1, Consumer),
+    Fault::Change(2, Consumer),
+    Fault::Change(0, Classic),
+    Fault::Kill(2),
+    Fault::Change(1, Classic),
+    Fault::Change(2, Classic),
 ];
 
 /// The state of the reader, which panics when a guarantee is broken.
@@ -95,24 +116,79 @@ impl Drop for Over<'_> {
     }
 }
 
-fn start(site: &Site, member: usize) -> Process {
-    site.start_with("score", &["--set", MEMBERS[member]], &[])
+/// The members of the group, each with its protocol.
+struct Members<'a> {
+    site: &'a Site,
+    processes: Vec<Process>,
+    protocols: [GroupProtocol; 3],
 }
 
-/// Sends SIGTERM and checks that the process ends without an error.
-fn stop(member: &mut Process) {
-    member.signal("TERM");
-    let status = member.end();
-    assert!(status.success(), "{status}\n{}", member.log());
+impl<'a> Members<'a> {
+    fn start(site: &'a Site, protocol: GroupProtocol) -> Self {
+        let protocols = [protocol; 3];
+        let processes = (0..3).map(|member| start(site, member, protocol)).collect();
+        Self { site, processes, protocols }
+    }
+
+    /// Starts a member again that has ended.
+    fn restart(&mut self, member: usize) {
+        self.processes[member] = start(self.site, member, self.protocols[member]);
+    }
+
+    /// Sends SIGTERM and checks that the process ends without an error.
+    fn stop(&mut self, member: usize) {
+        let process = &mut self.processes[member];
+        process.signal("TERM");
+        let status = process.end();
+        assert!(status.success(), "{status}\n{}", process.log());
+    }
+
+    fn cause(&mut self, fault: Fault, kafka: &mut Kafka) {
+        match fault {
+            Fault::Kill(member) => {
+                self.processes[member].signal("KILL");
+                self.processes[member].end();
+                self.restart(member);
+            }
+            Fault::Stop(member) => {
+                self.stop(member);
+                self.restart(member);
+            }
+            Fault::Change(member, protocol) => {
+                self.stop(member);
+                self.protocols[member] = protocol;
+                self.restart(member);
+            }
+            Fault::Broker => {
+                kafka.kill();
+                kafka.restart();
+            }
+        }
+    }
+}
+
+fn start(site: &Site, member: usize, protocol: GroupProtocol) -> Process {
+    let protocol = format!("kafka.group_protocol={}", protocol.name());
+    site.start_with("score", &["--set", MEMBERS[member], "--set", &protocol], &[])
+}
+
+fn members_and_broker_die_in_rotation_and_nothing_is_lost_doubled_or_swapped(protocol: GroupProtocol) {
+    let total = if protocol == Classic { 10_000 } else { 6_000 };
+    rotate(&format!("copier.{}", protocol.name()), total, protocol, &FAULTS);
 }
 
 #[test]
-fn members_and_broker_die_in_rotation_and_nothing_is_lost_doubled_or_swapped() {
-    let total: usize = std::env::var("AEGIS_COPIER_EVENTS").map_or(10_000, |said| said.parse().unwrap());
+fn members_change_their_protocol_one_by_one_and_nothing_is_lost_doubled_or_swapped() {
+    rotate("copier.change", 4_000, Classic, &CHANGES);
+}
+
+/// Lets three members decide events, and causes each fault when a part of them is decided.
+fn rotate(prefix: &str, total: usize, protocol: GroupProtocol, faults: &[Fault]) {
+    let total = std::env::var("AEGIS_COPIER_EVENTS").map_or(total, |said| said.parse().unwrap());
     let began = Instant::now();
     let mut kafka = Kafka::start();
-    let site = Site::on(&kafka, "copier", PARTITIONS, &[("score.commit_records", "100")]);
-    let mut members: Vec<_> = (0..MEMBERS.len()).map(|member| start(&site, member)).collect();
+    let site = Site::on(&kafka, prefix, PARTITIONS, &[("score.commit_records", "100")]);
+    let mut members = Members::start(&site, protocol);
 
     let seen = Mutex::new(Seen { events: vec![false; total], ..Seen::default() });
     let (count, over) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -133,36 +209,20 @@ fn members_and_broker_die_in_rotation_and_nothing_is_lost_doubled_or_swapped() {
                 thread::sleep(Duration::from_millis(5)); // the reader blocks on the brokers only
             }
         };
-        let step = total.div_ceil(FAULTS.len());
-        for (number, fault) in FAULTS.into_iter().enumerate() {
+        let step = total.div_ceil(faults.len());
+        for (number, fault) in faults.iter().enumerate() {
             let numbers = number * step..total.min((number + 1) * step);
             let before = numbers.start;
             let records: Vec<_> =
                 numbers.map(|number| event_record(&site.topic("events"), &event(number, "hello"))).collect();
             send(&site.connection, &records);
             // The fault is caused when a quarter of these events is decided.
-            wait(&mut members, before + records.len() / 4);
-            match fault {
-                Fault::Kill(member) => {
-                    members[member].signal("KILL");
-                    members[member].end();
-                    members[member] = start(&site, member);
-                }
-                Fault::Stop(member) => {
-                    stop(&mut members[member]);
-                    members[member] = start(&site, member);
-                }
-                Fault::Broker => {
-                    kafka.kill();
-                    kafka.restart();
-                }
-            }
+            wait(&mut members.processes, before + records.len() / 4);
+            members.cause(*fault, &mut kafka);
             println!("{:?}: {fault:?} at {} decisions", began.elapsed(), count.load(Ordering::Acquire));
         }
-        wait(&mut members, total);
-        for member in &mut members {
-            stop(member);
-        }
+        wait(&mut members.processes, total);
+        (0..MEMBERS.len()).for_each(|member| members.stop(member));
         drop(ends);
         reader.join().unwrap();
     });
@@ -172,5 +232,5 @@ fn members_and_broker_die_in_rotation_and_nothing_is_lost_doubled_or_swapped() {
     assert_eq!(seen.places.len(), PARTITIONS as usize, "every partition had events");
     assert_eq!(site.committed("score", "events"), i64::try_from(total).unwrap());
     site.verified();
-    println!("{total} events, {} faults in {:?}", FAULTS.len(), began.elapsed());
+    println!("{total} events, {} faults in {:?}", faults.len(), began.elapsed());
 }

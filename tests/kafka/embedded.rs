@@ -359,6 +359,8 @@ fn a_second_member_takes_partitions_between_two_polls_of_the_first() {
         first.poll(Duration::from_millis(50)).unwrap();
     }
     let mut second = Source::subscribe(&connection, "g", &["in"], Start::Earliest).unwrap();
+    // The group waits a few seconds for the commit, so everything is ready for it.
+    let mut outbox = outbox(&connection);
     let gone = loop {
         assert!(Instant::now() < until);
         second.poll(Duration::from_millis(20)).unwrap();
@@ -369,13 +371,13 @@ fn a_second_member_takes_partitions_between_two_polls_of_the_first() {
     // The partitions are announced as revoked and still held, so the open unit is committed now.
     assert_eq!((gone.len(), first.assigned().len()), (1, 2));
     let done: Offsets = gone.iter().map(|partition| (partition.clone(), 0)).collect();
-    outbox(&connection).commit(&[], Some((first.membership(), &done))).unwrap();
+    outbox.commit(&[], Some((first.membership(), &done))).unwrap();
     while second.assigned() != gone {
         assert!(Instant::now() < until);
         first.poll(Duration::from_millis(20)).unwrap();
         second.poll(Duration::from_millis(20)).unwrap();
     }
     assert_eq!(first.assigned().len(), 1);
-    let refused = outbox(&connection).commit(&[], Some((first.membership(), &done))).unwrap_err();
+    let refused = outbox.commit(&[], Some((first.membership(), &done))).unwrap_err();
     assert!(matches!(refused, CommitError::Stale { .. }), "{refused:?}");
 }

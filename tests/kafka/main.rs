@@ -7,4 +7,5 @@ mod broker;
 mod copier;
 mod embedded;
 mod exactly_once;
+mod group_protocol;
 mod soak;

@@ -190,7 +190,7 @@ fn a_head_that_drips_in_is_cut_off() {
 /// However many there are, who asks is answered.
 #[test]
 fn a_connection_too_many_takes_the_place_of_the_oldest() {
-    let limits = Limits { connections: 4, idle: Duration::from_secs(3_600) };
+    let limits = Limits { connections: 4, idle: Duration::from_secs(3_600), ..Limits::default() };
     let server = Server::start(local(), limits, Health::default(), handle()).expect("a server");
     let connect = |_| TcpStream::connect(server.address()).expect("a connection");
     let mut idle: Vec<_> = (0..40).map(connect).collect();

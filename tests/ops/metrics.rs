@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use aegis::core::learners::{LearnerSpec, LossKind, Name, Tally};
-use aegis::core::predictor::{FORMAT, Published};
+use aegis::core::predictor::Published;
 use aegis::ops::metrics::{self, Kind};
 
 #[test]
@@ -121,18 +121,11 @@ fn a_predictor_is_recorded_with_its_figures() {
     tally.add_ablated(0.5, 0.9, 1.0);
     tally.add(&[0.5], None, 0.5, 0.0);
     let published = Published {
-        policy: "house".into(),
-        format: FORMAT,
         learner: LearnerSpec::new(Name::Default),
-        mapping: String::new(),
         experts: vec!["a".into()],
-        encoder: None,
         rounds: 2,
-        last_key: None,
         ledger_offset: 7,
-        state_hash: [0; 32],
-        state: Vec::new(),
-        masses: Vec::new(),
+        ..Published::example("house")
     };
     let recorder = metrics::builder().expect("a builder").build_recorder();
     ::metrics::with_local_recorder(&recorder, || {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use aegis::core::fold::{Fold, Settings};
-use aegis::core::label::{DecisionRef, Finding, Label, Mapping, Source, target};
+use aegis::core::label::{DecisionRef, Finding, Label, Mapping, target};
 use aegis::core::learners::{LearnerSpec, Name};
 use aegis::core::ledger::{Key, LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote};
 use aegis::core::ledger_state::LedgerState;
@@ -259,20 +259,5 @@ fn judged(decision: usize) -> RoundRecord {
 
 fn sent(label: usize) -> Option<Label> {
     let (id, finding, corrects) = LABELS[label]?;
-    Some(Label {
-        id: id.into(),
-        tenant: TENANT.into(),
-        policy: POLICY.into(),
-        event: EVENT.into(),
-        annotator: None,
-        verdict: Some(finding),
-        severity: None,
-        categories: vec![],
-        time: 0,
-        source: Source::Review,
-        inclusion_probability: None,
-        decision: None,
-        corrects: corrects.map(Into::into),
-        retracts: None,
-    })
+    Some(Label { corrects: corrects.map(Into::into), ..Label::new(&round(), id, finding) })
 }

@@ -17,18 +17,21 @@ fn stream(threshold: f64, uncertainty: fn(f64) -> f64) -> Stream {
 // Horvitz-Thompson, which do not hold.
 
 #[test]
+#[ignore = "needs AEGIS_SHARED_DATA: make test-shared"]
 fn shared_stream_at_an_even_threshold_is_estimated_without_bias() {
     let width = simulate(&stream(0.5, |distance| if distance < 0.05 { 1.0 } else { 0.0 }), 3);
     assert!(width <= 0.96, "{width}");
 }
 
 #[test]
+#[ignore = "needs AEGIS_SHARED_DATA: make test-shared"]
 fn shared_stream_with_a_falling_uncertainty_draw_is_estimated_without_bias() {
     let width = simulate(&stream(0.5, |distance| (0.5 * (1.0 - distance / 0.2)).max(0.0)), 3);
     assert!(width <= 1.06, "{width}");
 }
 
 #[test]
+#[ignore = "needs AEGIS_SHARED_DATA: make test-shared"]
 fn shared_stream_at_a_low_threshold_is_estimated_without_bias() {
     let width = simulate(&stream(0.25, |distance| if distance < 0.05 { 1.0 } else { 0.0 }), 3);
     assert!(width <= 0.88, "{width}");

@@ -22,7 +22,11 @@ fn a_header_caps_annotators_and_is_written_again() {
         let ran = replay(&ReplayArgs { save: Some(saved.clone()), ..args(&[&room.file("s.jsonl", &lines)]) });
         let resumed = replay(&ReplayArgs { resume: Some(saved), ..ReplayArgs::default() });
         assert_eq!(resumed.hash(), ran.hash());
-        (ran.summary().rounds(), ran.hash().to_owned())
+        let shown = ran.out.contains("above the cap");
+        let figures = &ran.summary().policies["default"];
+        assert_eq!(shown, figures.capped > 0);
+        assert_eq!(figures.rounds + figures.capped, 400, "no round is missing");
+        (figures.rounds, ran.hash().to_owned())
     };
     let (all, uncapped) = run_with(None);
     assert_eq!((all, run_with(Some(1.0)).1), (400, uncapped.clone()), "1 is no cap");

@@ -1,7 +1,6 @@
 //! `aegis replay` as a library: streams in, figures out.
 
 mod containers;
-#[cfg(feature = "shared-data")]
 mod estimates_shared;
 mod figures;
 mod influence;
@@ -10,7 +9,6 @@ mod records;
 mod report;
 mod savepoints;
 mod selected;
-#[cfg(feature = "shared-data")]
 mod shared;
 mod streams;
 

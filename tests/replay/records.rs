@@ -61,7 +61,7 @@ fn container_files_are_read_like_lines() {
 
 #[test]
 fn records_of_a_topic_are_folded_like_their_lines() {
-    use aegis::core::label::{DecisionRef, Finding, Label, Source};
+    use aegis::core::label::{DecisionRef, Finding, Label};
     use aegis::core::ledger::{LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote};
     let mut records = Vec::new();
     let mut dice = Dice(3);
@@ -74,22 +74,7 @@ fn records_of_a_topic_are_folded_like_their_lines() {
             decisive: false,
         };
         records.push(Record::Label(LabelRecord {
-            label: Label {
-                id: "l".to_owned(),
-                tenant: id.tenant.clone(),
-                policy: id.policy.clone(),
-                event: id.event.clone(),
-                annotator: None,
-                verdict: Some(Finding::ALL[dice.below(2) as usize]),
-                severity: None,
-                categories: Vec::new(),
-                time: 0,
-                source: Source::Review,
-                inclusion_probability: None,
-                decision: None,
-                corrects: None,
-                retracts: None,
-            },
+            label: Label::new(&id, "l", Finding::ALL[dice.below(2) as usize]),
             received: 0,
             status: LabelStatus::Accepted,
         }));

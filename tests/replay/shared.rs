@@ -27,6 +27,7 @@ fn figures(learner: &str) -> aegis::replay::Figures {
 }
 
 #[test]
+#[ignore = "needs AEGIS_SHARED_DATA: make test-shared"]
 fn shared_losses_are_pinned() {
     for (learner, loss, mistakes) in [
         ("hedge eta=0.5", 2_959.104_632_59, 2_956),
@@ -46,6 +47,7 @@ fn shared_losses_are_pinned() {
 }
 
 #[test]
+#[ignore = "needs AEGIS_SHARED_DATA: make test-shared"]
 fn shared_texts_make_fewer_mistakes() {
     let mut around = ReplayContext { panel: Some(panel()), ..ReplayContext::default() };
     let flags = ReplayArgs { embed: true, ..args(&[&judges()]) };
@@ -55,12 +57,15 @@ fn shared_texts_make_fewer_mistakes() {
         "{} mistakes, Brier {}, calibration error {}",
         found.mistakes, found.brier, found.calibration_error
     );
-    assert!(found.mistakes <= 1_780, "{}", found.mistakes);
-    assert!(found.brier <= 0.117, "{}", found.brier);
+    // By votes alone it is 2,689, with a Brier loss of .1668. With the features of MiniLM, which the bundled panel had before
+    // the multilingual ones, it was 1,715 and .115.
+    assert!(found.mistakes <= 1_900, "{}", found.mistakes);
+    assert!(found.brier <= 0.122, "{}", found.brier);
     assert!(found.calibration_error <= 0.03, "{}", found.calibration_error);
 }
 
 #[test]
+#[ignore = "needs AEGIS_SHARED_DATA: make test-shared"]
 fn shared_mistakes_are_pinned() {
     for (learner, mistakes, off) in [
         ("weighted-majority beta=0.5", 3_867, 0),

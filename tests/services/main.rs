@@ -3,7 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod kubernetes;
 mod observability;
+mod oidc;
 mod registry;
 mod secure;
 mod traces;

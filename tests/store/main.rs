@@ -7,4 +7,6 @@ mod disk;
 mod store_support;
 
 mod faults;
+mod full_disk;
 mod model;
+mod writer;

@@ -1,4 +1,5 @@
 //! The shape of the repository: directions of imports, dependencies and licences.
 
 mod directions;
+mod platforms;
 mod supply;

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use aegis::codec::{self, Encoding};
 use aegis::config::Topics;
 use aegis::core::decision::Decision;
-use aegis::core::event::{Event, Role, Turn};
-use aegis::core::label::{Finding, Label, Source as From};
-use aegis::core::ledger::Record;
+use aegis::core::event::Event;
+use aegis::core::label::{Finding, Label};
+use aegis::core::ledger::{Record, RoundId};
 use aegis::core::review::ReviewRequest;
 use aegis::kafka::{Connection, Consumed, Delivery, Followed, Follower, From as Start, Outbox, Produced};
 use sha2::{Digest, Sha256};
@@ -38,15 +38,9 @@ pub fn experts(folder: &Path) {
 /// Returns the event with this number.
 pub fn event(number: usize, text: &str) -> Event {
     Event {
-        id: format!("e{number:05}"),
         conversation: format!("c{}", number % 50),
-        tenant: "t".into(),
-        policy: "default".into(),
         subject: Some(format!("u{}", number % 7)),
-        time: None,
-        turns: vec![Turn { role: Role::User, text: text.into() }],
-        judged: 0,
-        metadata: BTreeMap::new(),
+        ..Event::example(&format!("e{number:05}"), text)
     }
 }
 
@@ -83,22 +77,8 @@ pub fn poison(topic: &str) -> Vec<(&'static str, Produced)> {
 
 /// Returns a reviewer's label.
 pub fn label(id: &str, event: &str, finding: Finding) -> Label {
-    Label {
-        id: id.into(),
-        tenant: "t".into(),
-        policy: "default".into(),
-        event: event.into(),
-        annotator: Some("r1".into()),
-        verdict: Some(finding),
-        severity: None,
-        categories: Vec::new(),
-        time: 1,
-        source: From::Review,
-        inclusion_probability: None,
-        decision: None,
-        corrects: None,
-        retracts: None,
-    }
+    let round = RoundId { tenant: "t".into(), policy: "default".into(), event: event.into() };
+    Label { annotator: Some("r1".into()), time: 1, ..Label::new(&round, id, finding) }
 }
 
 /// Returns a label as a record.

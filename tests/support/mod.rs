@@ -8,7 +8,9 @@
 
 pub mod far;
 pub mod flow;
+pub mod http;
 pub mod identity;
+pub mod protocols;
 pub mod site;
 
 use std::collections::BTreeSet;
@@ -21,7 +23,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aegis::kafka::topics::{self, Finding, TopicSpec};
-use aegis::kafka::{Connection, Consumed, Polled, Produced, Source};
+use aegis::kafka::{Connection, Consumed, GroupProtocol, Polled, Produced, Source};
 
 /// The time after which a wait of a test fails.
 pub const WAIT: Duration = Duration::from_secs(30);
@@ -65,11 +67,27 @@ impl Kafka {
     /// Starts a broker with further settings, which are a function of its two ports, and with users, each as a line
     /// `SCRAM-SHA-512=[name=…,password=…]`.
     pub fn secured(settings: impl FnOnce(u16, u16) -> String, users: &str) -> Self {
+        Self::with_options(settings, users, "")
+    }
+
+    /// Starts a broker as [`Self::secured`] does, with options of Java, one in a line.
+    pub fn with_options(settings: impl FnOnce(u16, u16) -> String, users: &str, options: &str) -> Self {
         let (port, controller) = (free_port(), free_port());
         let folder = home().join(format!("kafka-{}-{port}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("more.properties"), settings(port, controller)).unwrap();
         fs::write(folder.join("users"), users).unwrap();
+        fs::write(folder.join("java.options"), options).unwrap();
+        Self::start_in(folder, port, controller, &["remove"])
+    }
+
+    /// Starts a broker with features of the cluster, each as `name=level`.
+    pub fn with_features(features: &[&str]) -> Self {
+        let (port, controller) = (free_port(), free_port());
+        let folder = home().join(format!("kafka-{}-{port}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("features"), features.iter().map(|one| format!("{one}\n")).collect::<String>())
+            .unwrap();
         Self::start_in(folder, port, controller, &["remove"])
     }
 
@@ -102,6 +120,11 @@ impl Kafka {
         Connection::new(self.bootstrap())
     }
 
+    /// Returns the connection settings of clients whose groups have this protocol.
+    pub fn connection_in(&self, group_protocol: GroupProtocol) -> Connection {
+        Connection { group_protocol, ..self.connection() }
+    }
+
     /// Kills the broker with SIGKILL. It must keep all records that it has acknowledged.
     pub fn kill(&mut self) {
         self.signal("KILL");
@@ -120,8 +143,13 @@ impl Kafka {
     }
 
     fn signal(&self, name: &str) {
-        let pid = fs::read_to_string(self.folder.join("broker.pid")).unwrap();
-        assert!(Command::new("kill").args([&format!("-{name}"), pid.trim()]).status().unwrap().success());
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    /// Returns the id of the broker's process.
+    pub fn pid(&self) -> u32 {
+        fs::read_to_string(self.folder.join("broker.pid")).unwrap().trim().parse().unwrap()
     }
 
     /// Starts the broker again, on the same ports and in the same folder.

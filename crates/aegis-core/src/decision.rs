@@ -3,6 +3,7 @@
 use super::event::{Event, Millis};
 use super::features::EncoderId;
 use super::label::DecisionRef;
+use super::language::Language;
 use super::ledger::{RoundId, RoundRecord, RoundVote, TextFeatures};
 use super::policy::{Action, Policy};
 use super::predictor::{Combined, PredictorRef};
@@ -112,12 +113,15 @@ pub struct Decision {
     /// The predictor that combined the votes.
     pub predictor: PredictorRef,
     /// `true` if an expert that is not in shadow abstained although there was something to judge, and not by design: an
-    /// expert that does not vote on turns of this role, or whose vote cannot matter, does not make a decision degraded.
+    /// expert that does not vote on turns of this role or in this language, or whose vote cannot matter, does not make a
+    /// decision degraded.
     pub degraded: bool,
     /// `true` if the judged text is empty, or only white space and invisible characters. No expert ran then.
     pub nothing_to_judge: bool,
     /// The ways in which a part of the judged text was hidden, in the order of [`HiddenText::ALL`].
     pub hidden_text: Vec<HiddenText>,
+    /// The language of the judged text, with what was hidden in it.
+    pub language: Language,
     /// The reasons for a human review, the most important first, each once: those that are certain, then those of the
     /// draws that came up. A review request is written if and only if there is one.
     pub reasons: Vec<ReviewReason>,
@@ -150,16 +154,11 @@ impl Decision {
             categories: Vec::new(),
             votes: Vec::new(),
             features: None,
-            predictor: PredictorRef {
-                learner: "hedge".into(),
-                state_hash: [0; 32],
-                rounds: 0,
-                ledger_offset: -1,
-                pinned: false,
-            },
+            predictor: PredictorRef::prior("hedge"),
             degraded: false,
             nothing_to_judge: false,
             hidden_text: Vec::new(),
+            language: Language::Unknown,
             reasons: Vec::new(),
             review_probability: 0.0,
             sampling: Sampling::default(),
@@ -182,10 +181,30 @@ pub struct DecisionInput {
     pub votes: Vec<Vote>,
     /// The features of the judged text.
     pub features: Option<TextFeatures>,
+    /// The language of the judged text, with what was hidden in it.
+    pub language: Language,
     /// The event's `traceparent`, if it has one.
     pub trace: Option<String>,
     /// The factor by which the review budget lowers the probability of the uncertainty draw, in \[0,1\]; 1 if it does not.
     pub thinning: f64,
+}
+
+#[cfg(any(test, feature = "examples"))]
+impl DecisionInput {
+    /// The input for an event at the first position of its topic, without features, for tests.
+    #[must_use]
+    pub fn example(event: Event, votes: Vec<Vote>) -> Self {
+        Self {
+            event,
+            origin: Origin { topic: "events".into(), partition: 0, offset: 0 },
+            round_time: 1,
+            votes,
+            features: None,
+            language: Language::Unknown,
+            trace: None,
+            thinning: 1.0,
+        }
+    }
 }
 
 /// Decides on an event. Equal inputs give equal decisions.
@@ -200,7 +219,7 @@ pub fn decide(
     combined: &Combined,
     latency_micros: i64,
 ) -> Decision {
-    let DecisionInput { event, origin, round_time, votes, features, trace, thinning } = input;
+    let DecisionInput { event, origin, round_time, votes, features, language, trace, thinning } = input;
     let categories = greatest(&votes);
     let awake = votes.iter().filter(|vote| vote.awake().is_some()).count();
     let nothing_to_judge = text::is_blank(event.judged_text());
@@ -219,7 +238,7 @@ pub fn decide(
         .map(|(vote, share)| WeighedVote { vote, weight: share.weight, contribution: share.contribution })
         .collect();
     let degrades = |weighed: &WeighedVote| {
-        let by_design = [Abstention::WrongRole, Abstention::NotNeeded];
+        let by_design = [Abstention::WrongRole, Abstention::Language, Abstention::NotNeeded];
         let reason = weighed.vote.abstention();
         !weighed.vote.shadow && reason.is_some_and(|reason| !by_design.contains(&reason))
     };
@@ -241,6 +260,7 @@ pub fn decide(
         degraded,
         nothing_to_judge,
         hidden_text,
+        language,
         reasons,
         review_probability,
         sampling,

@@ -171,6 +171,25 @@ pub fn check_turns(turns: &[Turn], judged: usize) -> Result<(), EventError> {
     Ok(())
 }
 
+#[cfg(any(test, feature = "examples"))]
+impl Event {
+    /// An event of the tenant `t` under the policy `default` with one turn of a user, for tests.
+    #[must_use]
+    pub fn example(id: &str, text: &str) -> Self {
+        Self {
+            id: id.into(),
+            conversation: "c".into(),
+            tenant: "t".into(),
+            policy: "default".into(),
+            subject: None,
+            time: None,
+            turns: vec![Turn { role: Role::User, text: text.into() }],
+            judged: 0,
+            metadata: BTreeMap::new(),
+        }
+    }
+}
+
 impl Event {
     /// The text that experts judge.
     ///

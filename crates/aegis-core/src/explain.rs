@@ -116,44 +116,19 @@ fn narrow(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::{DecisionInput, Origin, decide};
-    use crate::event::{Event, Role, Turn};
+    use crate::decision::{DecisionInput, decide};
+    use crate::event::Event;
     use crate::features::DIMENSIONS;
     use crate::fold::{Fold, Settings};
-    use crate::label::{DecisionRef, Finding, Label, Mapping, Source};
+    use crate::label::Finding;
     use crate::learners::{LearnerSpec, Name};
-    use crate::ledger::{LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote, TextFeatures};
+    use crate::ledger::{Record, RoundId, TextFeatures};
     use crate::ledger_state::LedgerState;
-    use crate::policy::{Action, Policy, Release};
-    use crate::sampling::AuditRates;
+    use crate::policy::Policy;
     use crate::vote::Abstention;
-    use std::collections::{BTreeMap, BTreeSet};
 
     fn policy(learner: Name) -> Policy {
-        Policy {
-            name: "default".into(),
-            version: "1".into(),
-            cost_false_negative: 1.0,
-            cost_false_positive: 1.0,
-            flagged: Action::Block,
-            min_awake: 1,
-            review_margin: 0.0,
-            review_slope: 0.0,
-            audit_rates: AuditRates::NONE,
-            review_budget: None,
-            nothing_to_judge: Action::Allow,
-            categories: BTreeMap::new(),
-            features: true,
-            sheds: true,
-            cheap: Vec::new(),
-            mapping: Mapping {
-                needs_caution: 1.0,
-                teaches: BTreeSet::from([Source::Review]),
-                ..Mapping::default()
-            },
-            learner: LearnerSpec::new(learner),
-            release: Release::Automatic,
-        }
+        Policy { learner: LearnerSpec::new(learner), ..Policy::example("default") }
     }
 
     fn decision(
@@ -162,21 +137,8 @@ mod tests {
         predictor: &mut Predictor,
         policy: &Policy,
     ) -> Decision {
-        let event = Event {
-            id: "e".into(),
-            conversation: "c".into(),
-            tenant: "t".into(),
-            policy: "default".into(),
-            subject: None,
-            time: None,
-            turns: vec![Turn { role: Role::User, text: "x".into() }],
-            judged: 0,
-            metadata: BTreeMap::new(),
-        };
-        let origin = Origin { topic: "events".into(), partition: 0, offset: 0 };
         let combined = predictor.combine("e", &votes, features.as_ref());
-        let input =
-            DecisionInput { event, origin, round_time: 1, votes, features, trace: None, thinning: 1.0 };
+        let input = DecisionInput { features, ..DecisionInput::example(Event::example("e", "x"), votes) };
         decide(input, policy, predictor.reference().clone(), &combined, 1)
     }
 
@@ -235,24 +197,13 @@ mod tests {
         for number in 0..40_i64 {
             let is_unsafe = number % 2 == 0;
             let id = RoundId { tenant: "t".into(), policy: "default".into(), event: format!("e{number}") };
-            let label =
-                Label::example(&id, number, Some(if is_unsafe { Finding::Unsafe } else { Finding::Safe }));
-            let round = RoundRecord {
-                id,
-                subject: None,
-                round_time: number,
-                decision: DecisionRef { partition: 0, offset: number },
-                votes: vec![RoundVote {
-                    expert: "a".into(),
-                    score: Some(0.5),
-                    shadow: false,
-                    decisive: false,
-                }],
-                features: Some(features(if is_unsafe { 1 } else { -1 })),
-            };
-            ledger.apply(&Record::Round(round), &mut Vec::new()).unwrap();
-            let label = LabelRecord { label, received: number, status: LabelStatus::Accepted };
-            ledger.apply(&Record::Label(label), &mut Vec::new()).unwrap();
+            let finding = if is_unsafe { Finding::Unsafe } else { Finding::Safe };
+            for mut record in Record::examples(id, number, &[("a", 0.5)], finding) {
+                if let Record::Round(round) = &mut record {
+                    round.features = Some(features(if is_unsafe { 1 } else { -1 }));
+                }
+                ledger.apply(&record, &mut Vec::new()).unwrap();
+            }
         }
         let mut fold = Fold::new(Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone()));
         fold.mark_all_changed(&ledger);

@@ -171,6 +171,32 @@ pub enum Key {
     Edit(String),
 }
 
+#[cfg(any(test, feature = "examples"))]
+impl Record {
+    /// A round at the time and the offset `number`, and its accepted label [`l{number}`](Label::example), for tests.
+    #[must_use]
+    pub fn examples(
+        id: RoundId,
+        number: i64,
+        votes: &[(&str, f64)],
+        verdict: super::label::Finding,
+    ) -> [Self; 2] {
+        let label = Label::example(&id, number, Some(verdict));
+        let vote = |(expert, score): &(&str, f64)| RoundVote {
+            expert: (*expert).to_owned(),
+            score: Some(*score),
+            shadow: false,
+            decisive: false,
+        };
+        let round = RoundRecord {
+            decision: DecisionRef { partition: 0, offset: number },
+            ..RoundRecord::new(id, number, votes.iter().map(vote).collect())
+        };
+        let label = LabelRecord { label, received: number, status: LabelStatus::Accepted };
+        [Self::Round(round), Self::Label(label)]
+    }
+}
+
 impl Record {
     /// The key of the record.
     #[must_use]

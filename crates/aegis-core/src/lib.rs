@@ -12,6 +12,7 @@ pub mod features;
 pub mod fold;
 pub mod hash;
 pub mod label;
+pub mod language;
 pub mod learners;
 pub mod ledger;
 pub mod ledger_state;

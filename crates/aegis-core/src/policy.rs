@@ -145,3 +145,31 @@ impl Policy {
         below.chain([threshold]).chain(distances.iter().map(|distance| threshold + distance)).collect()
     }
 }
+
+#[cfg(any(test, feature = "examples"))]
+impl Policy {
+    /// A policy that blocks from p = 0.5 on, without reviews near the threshold, audits or rules for categories, for tests.
+    #[must_use]
+    pub fn example(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            version: "1".into(),
+            cost_false_negative: 1.0,
+            cost_false_positive: 1.0,
+            flagged: Action::Block,
+            min_awake: 1,
+            review_margin: 0.0,
+            review_slope: 0.0,
+            audit_rates: AuditRates::NONE,
+            review_budget: None,
+            nothing_to_judge: Action::Allow,
+            categories: BTreeMap::new(),
+            features: true,
+            sheds: true,
+            cheap: Vec::new(),
+            mapping: Mapping::default(),
+            learner: LearnerSpec::new(super::learners::Name::Hedge),
+            release: Release::Automatic,
+        }
+    }
+}

@@ -27,6 +27,14 @@ pub struct PredictorRef {
     pub pinned: bool,
 }
 
+impl PredictorRef {
+    /// The reference to the predictor of a learner that has learned nothing.
+    #[must_use]
+    pub fn prior(learner: impl Into<String>) -> Self {
+        Self { learner: learner.into(), state_hash: [0; 32], rounds: 0, ledger_offset: -1, pinned: false }
+    }
+}
+
 /// The state of a policy's learner, as published.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Published {
@@ -54,6 +62,28 @@ pub struct Published {
     pub state: Vec<f64>,
     /// The mass of each member, for display.
     pub masses: Vec<Mass>,
+}
+
+#[cfg(any(test, feature = "examples"))]
+impl Published {
+    /// A state of Hedge after one round, without experts, for tests.
+    #[must_use]
+    pub fn example(policy: &str) -> Self {
+        Self {
+            policy: policy.into(),
+            format: FORMAT,
+            learner: LearnerSpec::new(super::learners::Name::Hedge),
+            mapping: String::new(),
+            experts: Vec::new(),
+            encoder: None,
+            rounds: 1,
+            last_key: None,
+            ledger_offset: 1,
+            state_hash: [0; 32],
+            state: Vec::new(),
+            masses: Vec::new(),
+        }
+    }
 }
 
 /// The greatest length of the reason for a pin, in bytes.
@@ -143,13 +173,7 @@ impl Predictor {
     /// Returns an error if the learner cannot be built from these experts.
     pub fn prior(spec: &LearnerSpec, policy: &str, experts: &[String]) -> Result<Self, PredictorError> {
         let names: Vec<&str> = experts.iter().map(String::as_str).collect();
-        let reference = PredictorRef {
-            learner: spec.name.to_string(),
-            state_hash: [0; 32],
-            rounds: 0,
-            ledger_offset: -1,
-            pinned: false,
-        };
+        let reference = PredictorRef::prior(spec.name.to_string());
         Ok(Self::new(experts.to_vec(), None, spec.build(&names, policy)?, reference))
     }
 

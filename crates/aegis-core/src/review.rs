@@ -71,19 +71,15 @@ impl ReviewRequest {
 
 #[cfg(test)]
 mod tests {
-    use crate::policy::{Policy, Release};
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use proptest::prelude::*;
 
     use super::*;
     use crate::decision::{DecisionInput, decide};
-    use crate::event::{Event, Role, Turn};
-    use crate::label::Mapping;
-    use crate::learners::{LearnerSpec, Name};
-    use crate::policy::CategoryRule;
+    use crate::event::Event;
+    use crate::policy::{CategoryRule, Policy};
     use crate::predictor::{Combined, PredictorRef, Share};
-    use crate::sampling::AuditRates;
     use crate::text::HiddenText;
     use crate::vote::{Abstention, Vote};
 
@@ -92,24 +88,12 @@ mod tests {
     fn policy(flagged: Action, min_awake: usize, margin: f64, category: Option<(f64, Action)>) -> Policy {
         let rule = |(threshold, action)| ("harm".to_owned(), CategoryRule { threshold, action });
         Policy {
-            name: "p".into(),
             version: "7".into(),
-            cost_false_negative: 1.0,
-            cost_false_positive: 1.0,
             flagged,
             min_awake,
             review_margin: margin,
-            review_slope: 0.0,
-            audit_rates: AuditRates::NONE,
-            review_budget: None,
-            nothing_to_judge: Action::Allow,
             categories: category.into_iter().map(rule).collect(),
-            features: true,
-            sheds: true,
-            cheap: Vec::new(),
-            mapping: Mapping::default(),
-            learner: LearnerSpec::new(Name::Hedge),
-            release: Release::Automatic,
+            ..Policy::example("p")
         }
     }
 
@@ -130,17 +114,7 @@ mod tests {
         (awake, reason): (usize, Abstention),
         score: f64,
     ) -> Decision {
-        let event = Event {
-            id: "e".into(),
-            conversation: "c".into(),
-            tenant: "t".into(),
-            policy: "p".into(),
-            subject: Some("u".into()),
-            time: None,
-            turns: vec![Turn { role: Role::User, text: text.into() }],
-            judged: 0,
-            metadata: BTreeMap::new(),
-        };
+        let event = Event { policy: "p".into(), subject: Some("u".into()), ..Event::example("e", text) };
         let harm = || vec![CategoryScore { category: "harm".into(), score }];
         let vote = |(place, id): (usize, &str)| {
             if place < awake {
@@ -149,24 +123,15 @@ mod tests {
                 Vote::abstained(id, None, reason)
             }
         };
+        let votes = ["a", "b"].into_iter().enumerate().map(vote).collect();
         let input = DecisionInput {
-            event,
             origin: Origin { topic: "events".into(), partition: 3, offset: 5 },
             round_time: 9,
-            votes: ["a", "b"].into_iter().enumerate().map(vote).collect(),
-            features: None,
             trace: Some("00-1-2-01".into()),
-            thinning: 1.0,
-        };
-        let predictor = PredictorRef {
-            learner: "hedge".into(),
-            state_hash: [0; 32],
-            rounds: 0,
-            ledger_offset: -1,
-            pinned: false,
+            ..DecisionInput::example(event, votes)
         };
         let combined = Combined { probability: p, shares: vec![Share::default(); 2] };
-        decide(input, policy, predictor, &combined, 1)
+        decide(input, policy, PredictorRef::prior("hedge"), &combined, 1)
     }
 
     #[test]
@@ -174,7 +139,8 @@ mod tests {
         let policy = policy(Action::Block, 2, 0.0, None);
         for reason in Abstention::ALL {
             let decision = decided_with("hello", &policy, Some(0.1), (1, reason), 0.0);
-            let by_design = matches!(reason, Abstention::WrongRole | Abstention::NotNeeded);
+            let by_design =
+                matches!(reason, Abstention::WrongRole | Abstention::Language | Abstention::NotNeeded);
             assert_eq!(decision.degraded, !by_design, "{reason:?}");
             assert_eq!(decision.review(), Some(ReviewReason::TooFewAwake), "{reason:?}");
         }

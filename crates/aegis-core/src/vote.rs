@@ -36,11 +36,13 @@ pub enum Abstention {
     OffTemplate,
     /// The expert was not asked, because no vote of it could have changed the decision.
     NotNeeded,
+    /// The expert does not read the language of the judged text.
+    Language,
 }
 
 impl Abstention {
     /// All reasons, in the schema's order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::EmptyText,
         Self::NotLoaded,
         Self::Failed,
@@ -53,6 +55,7 @@ impl Abstention {
         Self::WrongRole,
         Self::OffTemplate,
         Self::NotNeeded,
+        Self::Language,
     ];
 
     /// The name of the reason in records and metrics.
@@ -71,6 +74,7 @@ impl Abstention {
             Self::WrongRole => "wrong_role",
             Self::OffTemplate => "off_template",
             Self::NotNeeded => "not_needed",
+            Self::Language => "language",
         }
     }
 }

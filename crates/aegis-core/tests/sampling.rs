@@ -1,14 +1,13 @@
 //! The draws that sample events for review: their probabilities are those that decisions state, and their results follow from
 //! the event alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
-use aegis_core::decision::{Decision, DecisionInput, Origin, ReviewReason, decide};
-use aegis_core::event::{Event, Role, Turn};
-use aegis_core::label::Mapping;
+use aegis_core::decision::{Decision, DecisionInput, ReviewReason, decide};
+use aegis_core::event::Event;
 use aegis_core::learners::{LearnerSpec, Name};
-use aegis_core::policy::{Action, CategoryRule, Policy, Release};
+use aegis_core::policy::{Action, CategoryRule, Policy};
 use aegis_core::predictor::{Combined, PredictorRef, Share};
 use aegis_core::sampling::{AuditRates, ReviewDraws};
 use aegis_core::vote::{CategoryScore, Vote};
@@ -16,62 +15,27 @@ use proptest::prelude::*;
 
 fn plain() -> Policy {
     Policy {
-        name: "p".into(),
-        version: "1".into(),
-        cost_false_negative: 1.0,
-        cost_false_positive: 1.0,
-        flagged: Action::Block,
-        min_awake: 1,
         review_margin: 0.1,
         review_slope: 0.2,
         audit_rates: AuditRates { allow: 0.05, block: 0.2, review: 1.0 },
         review_budget: NonZeroU32::new(60),
-        nothing_to_judge: Action::Allow,
-        categories: BTreeMap::new(),
         features: false,
-        sheds: true,
-        cheap: Vec::new(),
-        release: Release::Automatic,
-        mapping: Mapping::default(),
         learner: LearnerSpec { seed: Some(b"secret".to_vec()), ..LearnerSpec::new(Name::Hedge) },
+        ..Policy::example("p")
     }
 }
 
 fn event(tenant: &str, id: &str, text: &str) -> Event {
-    Event {
-        id: id.into(),
-        conversation: "c".into(),
-        tenant: tenant.into(),
-        policy: "p".into(),
-        subject: None,
-        time: None,
-        turns: vec![Turn { role: Role::User, text: text.into() }],
-        judged: 0,
-        metadata: BTreeMap::new(),
-    }
+    Event { tenant: tenant.into(), policy: "p".into(), ..Event::example(id, text) }
 }
 
 /// The decision of p, with one expert awake that gives the category `harm` this score.
 fn decided(policy: &Policy, event: Event, p: f64, score: f64, thinning: f64) -> Decision {
     let harm = vec![CategoryScore { category: "harm".into(), score }];
-    let input = DecisionInput {
-        event,
-        origin: Origin { topic: "events".into(), partition: 0, offset: 0 },
-        round_time: 1,
-        votes: vec![Vote::scored("a", [1; 32], p, harm)],
-        features: None,
-        trace: None,
-        thinning,
-    };
-    let predictor = PredictorRef {
-        learner: "hedge".into(),
-        state_hash: [0; 32],
-        rounds: 0,
-        ledger_offset: -1,
-        pinned: false,
-    };
+    let votes = vec![Vote::scored("a", [1; 32], p, harm)];
+    let input = DecisionInput { thinning, ..DecisionInput::example(event, votes) };
     let combined = Combined { probability: Some(p), shares: vec![Share::default()] };
-    decide(input, policy, predictor, &combined, 1)
+    decide(input, policy, PredictorRef::prior("hedge"), &combined, 1)
 }
 
 #[test]

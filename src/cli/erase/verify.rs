@@ -51,18 +51,7 @@ pub fn verify(
     output: Output,
 ) -> Result<Exit, Failure> {
     let config = &loaded.config;
-    let mut newest: BTreeMap<String, (i64, Option<Published>)> = BTreeMap::new();
-    let mut all: Vec<PublishedAt> = Vec::new();
-    versions(connection, config, &mut |version| {
-        if let Some(Published { ledger_offset, .. }) = &version.published {
-            all.push(PublishedAt {
-                policy: version.policy.clone(),
-                at: version.offset,
-                reflects: *ledger_offset,
-            });
-        }
-        newest.insert(version.policy, (version.offset, version.published));
-    })?;
+    let (newest, all) = predictors(connection, config)?;
     let last: BTreeMap<String, i64> = newest.iter().map(|(policy, (at, _))| (policy.clone(), *at)).collect();
     let due = newest.into_iter().filter_map(|(policy, (offset, published))| {
         let at = Place::new(&config.topics.weights.as_str().into(), 0, offset);
@@ -106,6 +95,25 @@ pub fn verify(
     });
     held.pinned = pins.collect();
     report(&held, &checked, older, output, config)
+}
+
+/// The newest predictor of each policy, with its offset; `None` if the learner has withdrawn it.
+type Newest = BTreeMap<String, (i64, Option<Published>)>;
+
+/// Returns the newest predictor of each policy, and all published ones.
+fn predictors(connection: &Connection, config: &Config) -> Result<(Newest, Vec<PublishedAt>), Failure> {
+    let (mut newest, mut all) = (Newest::new(), Vec::new());
+    versions(connection, config, &mut |version| {
+        if let Some(Published { ledger_offset, .. }) = &version.published {
+            all.push(PublishedAt {
+                policy: version.policy.clone(),
+                at: version.offset,
+                reflects: *ledger_offset,
+            });
+        }
+        newest.insert(version.policy, (version.offset, version.published));
+    })?;
+    Ok((newest, all))
 }
 
 fn report(

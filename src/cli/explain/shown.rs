@@ -1,107 +1,34 @@
 //! The output of a decision with its explanation.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use super::{Located, PredictorStatus};
 use crate::cli::print::{self, printable, row, short};
-use crate::codec::{hex, time::format_millis};
+use crate::codec::{explained_decision, hex, is_same, time::format_millis};
 use crate::config::Config;
 use crate::core::decision::{Decision, Sampling, WeighedVote};
 use crate::core::explain::Explanation;
 use crate::core::vote::Outcome;
 use crate::ops::stdout::outln;
 
-/// Returns `true` if the same p was computed again, to the bit. It differs if a learner that draws has another seed, or if
-/// the features of the decision are not available.
-fn same(decision: &Decision, explained: &Explanation) -> bool {
-    explained.probability.map(f64::to_bits) == decision.probability.map(f64::to_bits)
-}
-
 /// Returns a decision as JSON.
 pub fn as_json(found: &Located, status: &PredictorStatus, explained: Option<&Explanation>) -> Value {
     let decision = &found.decision;
-    let votes: Vec<_> = decision.votes.iter().map(vote_json).collect();
-    let scores = |found: &[crate::core::vote::CategoryScore]| -> Value {
-        found
-            .iter()
-            .map(|found| (found.category.clone(), json!(found.score)))
-            .collect::<serde_json::Map<_, _>>()
-            .into()
-    };
-    let computed = explained.map(|explained| {
-        json!({
-            "probability": explained.probability,
-            "same": same(decision, explained),
-            "without_features": explained.without_features,
-            "flip": explained.flip.as_ref().map(|flip| json!({
-                "expert": flip.expert, "from": flip.from, "to": flip.to, "probability": flip.probability,
-            })),
-        })
-    });
-    json!({
-        "event": decision.id.event,
-        "tenant": decision.id.tenant,
-        "policy": decision.id.policy,
-        "policy_version": decision.policy_version,
-        "partition": found.partition,
-        "offset": found.offset,
-        "time": found.time.map(format_millis),
-        "source": {
-            "topic": decision.origin.topic,
-            "partition": decision.origin.partition,
-            "offset": decision.origin.offset,
-        },
-        "action": decision.action.word(),
-        "probability": decision.probability,
-        "threshold": decision.threshold,
-        "categories": scores(&decision.categories),
-        "degraded": decision.degraded,
-        "nothing_to_judge": decision.nothing_to_judge,
-        "hidden_text": decision.hidden_text.iter().map(|way| way.word()).collect::<Vec<_>>(),
-        "review": decision.review().map(|reason| reason.word()),
-        "reasons": decision.reasons.iter().map(|reason| reason.word()).collect::<Vec<_>>(),
-        "review_probability": decision.review_probability,
-        "sampling": sampling_json(decision.sampling),
-        "features": decision.features.is_some(),
-        "predictor": {
-            "learner": decision.predictor.learner,
-            "rounds": decision.predictor.rounds,
-            "ledger_offset": decision.predictor.ledger_offset,
-            "state_hash": hex(&decision.predictor.state_hash),
-            "pinned": decision.predictor.pinned,
-            "standing": status.word(),
-        },
-        "votes": votes,
-        "computed": computed,
-    })
-}
-
-fn sampling_json(sampling: Sampling) -> Value {
-    let Sampling { audit, uncertainty, thinned } = sampling;
-    json!({ "audit": audit, "uncertainty": uncertainty, "thinned": thinned })
-}
-
-fn vote_json(weighed: &WeighedVote) -> Value {
-    let vote = &weighed.vote;
-    let (score, abstention) = match &vote.outcome {
-        Outcome::Voted { score, .. } => (Some(score), None),
-        Outcome::Abstained(reason) => (None, Some(reason.word())),
-    };
-    json!({
-        "expert": vote.expert,
-        "score": score,
-        "abstention": abstention,
-        "shadow": vote.shadow,
-        "truncated": vote.truncated,
-        "cached": vote.cached,
-        "windows": vote.windows,
-        "explored": vote.explored,
-        "decisive": vote.decisive,
-        "revision": vote.revision,
-        "weight": weighed.weight,
-        "contribution": weighed.contribution,
-        "model": vote.model.map(|model| hex(&model)),
-    })
+    let categories = decision.categories.iter();
+    let categories: Map<_, _> =
+        categories.map(|found| (found.category.clone(), found.score.into())).collect();
+    let mut fields = explained_decision(decision, explained);
+    fields.extend([
+        ("partition".to_owned(), found.partition.into()),
+        ("offset".to_owned(), found.offset.into()),
+        ("time".to_owned(), found.time.map(format_millis).into()),
+        ("categories".to_owned(), categories.into()),
+        ("review".to_owned(), decision.review().map(|reason| reason.word()).into()),
+        ("features".to_owned(), decision.features.is_some().into()),
+    ]);
+    let mut json = Value::Object(fields);
+    json["predictor"]["standing"] = status.word().into();
+    json
 }
 
 /// Prints a decision for people.
@@ -121,6 +48,7 @@ pub fn text(found: &Located, status: &PredictorStatus, explained: Option<&Explan
     outln!("action     {}: {}", decision.action.word(), why(decision));
     outln!("policy     {}, version {}", printable(&id.policy), printable(&decision.policy_version));
     outln!("review     {}", review(decision));
+    outln!("language   {}", decision.language);
     if !decision.hidden_text.is_empty() {
         let ways: Vec<_> = decision.hidden_text.iter().map(|way| way.word()).collect();
         outln!("hidden     {}: experts read what they encode", ways.join(", "));
@@ -156,7 +84,7 @@ pub fn text(found: &Located, status: &PredictorStatus, explained: Option<&Explan
 }
 
 fn text_of(decision: &Decision, explained: &Explanation) {
-    if !same(decision, explained) {
+    if !is_same(decision, explained) {
         outln!(
             "again      p cannot be reproduced: it was computed with features that the decision does not carry, or \
              with another seed or program"
@@ -256,6 +184,8 @@ fn vote_row(weighed: &WeighedVote) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::core::decision::ReviewReason;
     use crate::core::ledger::RoundId;

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::anyhow;
 use clap::Args;
 use serde::Serialize;
 
@@ -24,8 +23,9 @@ const SHOWN_PAIRS: usize = 10;
 
 #[derive(Args)]
 pub struct StatsArgs {
-    /// The configuration file; without files, its ledger topic is read
-    #[arg(long, value_name = "FILE", env = "AEGIS_CONFIG", required_unless_present = "files")]
+    /// The configuration file, whose ledger topic is read without files [default without files: aegis.toml, then
+    /// config/aegis.toml, in the working folder]
+    #[arg(long, value_name = "FILE", env = "AEGIS_CONFIG")]
     config: Option<PathBuf>,
     /// Overrides the file and AEGIS__SECTION__KEY from the environment; can be repeated
     #[arg(long = "set", value_name = "section.key=value")]
@@ -96,9 +96,9 @@ pub fn stats(args: &StatsArgs) -> Result<Exit, Failure> {
 
 /// Reads the ledger: of the files, or the labels and edits of the topic.
 fn read(args: &StatsArgs) -> Result<(LedgerState, Option<Loaded>), Failure> {
-    let config = args.config.clone().map(|config| ConfigArgs { config, sets: args.sets.clone() });
+    let config = ConfigArgs { config: args.config.clone(), sets: args.sets.clone() };
     if !args.files.is_empty() {
-        let loaded = config.map(|config| config.load()).transpose()?;
+        let loaded = args.config.as_ref().map(|_| config.load()).transpose()?;
         let defaults = loaded.as_ref().map(|loaded| loaded.config.record_defaults());
         let (ledger, malformed) = read_ledger(&args.files, defaults, &mut Stderr).map_err(replay_failure)?;
         if malformed > 0 {
@@ -106,8 +106,6 @@ fn read(args: &StatsArgs) -> Result<(LedgerState, Option<Loaded>), Failure> {
         }
         return Ok((ledger, loaded));
     }
-    let config =
-        config.ok_or_else(|| Failure { exit: Exit::Usage, error: anyhow!("name --config, or files") })?;
     let (loaded, connection) = connect(&config)?;
     let mut ledger = LedgerState::new();
     scan_ledger(&loaded.config, &connection, &mut |record| {

@@ -100,6 +100,37 @@ fn other_files_are_refused_and_damaged_rows_are_counted() {
     let report = of(&[mixed.to_str().unwrap()]).unwrap();
     assert_eq!(report.policies[0].counts.decisions, 40);
     assert_eq!(report.skipped.values().sum::<u64>(), 4, "{:?}", report.skipped);
+    let args = parsed(&[mixed.to_str().unwrap()]).unwrap();
+    let mut collector = Collector::new(Policies::default(), args.settings());
+    let mut notes = Vec::new();
+    read_files(&args, &Defaults::default(), &mut collector, &mut notes).unwrap();
+    let notes = String::from_utf8(notes).unwrap();
+    let numbers: Vec<&str> = notes.lines().map(|line| line.split(':').nth(1).unwrap()).collect();
+    assert_eq!(numbers, ["41", "42", "43", "44"], "{notes}");
+    let many = folder.path().join("many.jsonl");
+    fs::write(&many, "{}\n".repeat(1_000)).unwrap();
+    let mut notes = Vec::new();
+    let args = parsed(&[many.to_str().unwrap()]).unwrap();
+    assert!(read_files(&args, &Defaults::default(), &mut collector, &mut notes).is_err());
+    assert_eq!(String::from_utf8(notes).unwrap().lines().count(), 6, "a screenful at most");
+}
+
+#[test]
+fn missing_data_and_an_empty_period_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (decisions, labels) = files(folder.path());
+    let report = of(&[&decisions, "--labels", &labels]).unwrap();
+    let only = &report.policies[0];
+    assert_eq!(only.lacks, ["categories", "languages", "votes"]);
+    assert_eq!(
+        only.lacks_text().unwrap(),
+        "the decisions have no scores of categories, no languages and no votes, and there are no figures of them"
+    );
+    assert!(report::page(&report).contains("no languages and no votes"));
+    let empty = of(&[&decisions, "--since", "30d"]).unwrap();
+    let outside = empty.outside.unwrap();
+    assert_eq!((empty.policies.len(), outside.decisions), (0, 40));
+    assert_eq!((&*outside.first, &*outside.last), ("1970-01-01T00:00:00.000Z", "1970-01-01T00:00:00.039Z"));
 }
 
 #[test]

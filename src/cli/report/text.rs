@@ -5,24 +5,14 @@ use crate::cli::print::{self, printable, row};
 use crate::ops::stdout::outln;
 use crate::report::{
     Change, Counts, ExpertReport, Figure, Figures, Group, Point, PolicyReport, PreviewReport, Report,
+    interval, percent,
 };
 
 /// The thresholds that the text shows of the curve: every tenth, and the one in force.
 const TENTH: f64 = 10.0;
 
-/// A share in percent. Small ones have another decimal.
-fn percent(share: f64) -> String {
-    let percent = share * 100.0;
-    if percent.abs() < 0.995 && share != 0.0 { format!("{percent:.2} %") } else { format!("{percent:.1} %") }
-}
-
 fn value(figure: Option<Figure>) -> String {
     figure.map_or_else(|| "-".to_owned(), |figure| percent(figure.value))
-}
-
-/// An interval in percent, with the unit once.
-fn interval(low: f64, high: f64) -> String {
-    format!("{} to {}", percent(low).trim_end_matches(" %"), percent(high))
 }
 
 fn with_interval(figure: Option<Figure>) -> String {
@@ -40,6 +30,14 @@ pub fn print(report: &Report) {
     outln!("{period}");
     if report.policies.is_empty() {
         outln!("no decisions: nothing to report");
+        if let Some(outside) = &report.outside {
+            outln!(
+                "the {} decisions that were read have times from {} to {}",
+                grouped(outside.decisions),
+                outside.first,
+                outside.last
+            );
+        }
     }
     for policy in &report.policies {
         outln!();
@@ -74,6 +72,9 @@ fn print_policy(policy: &PolicyReport, min_labels: u64) {
             "  uncovered  {} decisions could not be requested: the intervals allow for all of them being safe or unsafe",
             grouped(counts.uncovered)
         );
+    }
+    if let Some(text) = policy.lacks_text() {
+        outln!("  missing    {text}");
     }
     outln!();
     print_figures(&policy.figures);

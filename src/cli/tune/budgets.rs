@@ -2,7 +2,7 @@
 //! the cost of its batches does not depend on other experts.
 
 use super::speeds::{BETTER, Bench, Speeds};
-use crate::experts::{ModelInfo, PanelConfig, PanelError};
+use crate::experts::{ModelInfo, PanelConfig, PanelError, Precision, precisions};
 
 /// The number of measurements that distinguish a difference from chance.
 const MIN_ROUNDS: u32 = 3;
@@ -34,8 +34,9 @@ pub fn find(
     window: usize,
     models: &[ModelInfo],
 ) -> Result<Vec<BudgetTrials>, PanelError> {
+    let with_int8 = precisions(config)?;
     let measure = |model: &ModelInfo, tokens: usize| {
-        let speeds = bench.measure(alone(config, model, tokens), window)?;
+        let speeds = bench.measure(alone(config, model, &with_int8, tokens), window)?;
         eprintln!("{} alone, {tokens} tokens: {:.1} texts/s", model.id, speeds.median());
         Ok(speeds)
     };
@@ -67,10 +68,12 @@ fn budget(config: &PanelConfig, model: &ModelInfo) -> usize {
     config.budgets.get(&model.id).copied().unwrap_or(common)
 }
 
-/// Returns the panel of one encoder with its heads, or of one classifier.
-fn alone(config: &PanelConfig, model: &ModelInfo, tokens: usize) -> PanelConfig {
+/// Returns the panel of one encoder with its heads, or of one classifier. A panel without any of the encoders `with_int8`
+/// has no int8 graph, and would be refused in that precision.
+fn alone(config: &PanelConfig, model: &ModelInfo, with_int8: &[String], tokens: usize) -> PanelConfig {
     let ids = if model.experts.is_empty() { vec![model.id.clone()] } else { model.experts.clone() };
-    let mut config = PanelConfig { only: Some(ids), ..config.clone() };
+    let precision = if with_int8.contains(&model.id) { config.precision } else { Precision::Float32 };
+    let mut config = PanelConfig { only: Some(ids), precision, ..config.clone() };
     config.budgets.insert(model.id.clone(), tokens);
     config
 }
@@ -162,8 +165,20 @@ mod tests {
         assert!(!has_choice(&config, &ModelInfo { alone: true, ..model.clone() }, 2, 0.5));
         let config = PanelConfig { budgets: [("a".to_owned(), 9)].into(), ..config };
         assert!(!has_choice(&config, &model, 2, 0.5), "it has been given one");
-        assert_eq!((budget(&config, &model), alone(&config, &model, 7).budgets["a"]), (9, 7));
-        assert_eq!(alone(&config, &model, 7).only.unwrap(), ["x"]);
+        let one = alone(&config, &model, &[], 7);
+        assert_eq!(
+            (budget(&config, &model), one.budgets["a"], one.only.unwrap()),
+            (9, 7, vec!["x".to_owned()])
+        );
         assert_eq!(shares([100.0, 300.0].into_iter()), [0.75, 0.25]);
+    }
+
+    /// A panel without an int8 graph is refused in that precision.
+    #[test]
+    fn only_an_encoder_with_an_int8_graph_is_measured_in_it() {
+        let model = |id: &str| ModelInfo { id: id.into(), experts: Vec::new(), fixed: false, alone: false };
+        let config = PanelConfig { precision: Precision::Int8, ..PanelConfig::new("models") };
+        let of = |id| alone(&config, &model(id), &["minilm".to_owned()], 7).precision;
+        assert_eq!((of("minilm"), of("tox-block")), (Precision::Int8, Precision::Float32));
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::Setting;
 use super::budgets::BudgetTrials;
+use super::precision::Precisions;
 use super::speeds::{Bench, Speeds};
 use crate::experts::Provider;
 
@@ -15,11 +16,13 @@ pub struct Measured<'a> {
     pub table: &'a [(Setting, Speeds)],
     pub best: Setting,
     pub budgets: &'a [BudgetTrials],
+    /// The encoder in both precisions, if it has both.
+    pub precisions: Option<&'a Precisions>,
 }
 
 /// Returns the text of the file.
 pub fn document(measured: &Measured) -> String {
-    let Measured { bench, provider, table, best, budgets } = measured;
+    let Measured { bench, provider, table, best, budgets, precisions } = measured;
     let mut text = format!(
         "# Written by `aegis tune`: {} texts with lengths as in a chat, median of {} rounds, provider {}.\n\
          # The configuration overrides these settings. Delete this file or write it again after a change of\n\
@@ -45,6 +48,9 @@ pub fn document(measured: &Measured) -> String {
             let _ = writeln!(text, "# {id:40}  {part:3.0} %  {tokens:6}  {speed:7.1}{mark}");
         }
     }
+    if let Some(precisions) = precisions {
+        text += &precisions.comment();
+    }
     let Setting { sessions, threads, tokens, window } = best;
     let card = if provider.is_card() { "card_" } else { "" };
     let _ = write!(
@@ -65,6 +71,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::experts::Precision;
 
     fn written(provider: &Provider, best: usize) -> String {
         let (texts, best_setting) = ([], Setting { sessions: 2, threads: 1, tokens: 256, window: 128 });
@@ -76,7 +83,10 @@ mod tests {
             |id: &str, tokens, best| BudgetTrials { id: id.into(), tried: tried(tokens), best, share: 0.5 };
         let budgets = [found("minilm", 256, best), found("tox-block", 3_200, 0), found("b-c", 300, best)];
         let table = table.as_slice();
-        document(&Measured { bench: &bench, provider, table, best: best_setting, budgets: &budgets })
+        let precisions =
+            Precisions::new("minilm", Precision::Float32, [vec![100.0, 99.0], vec![210.0, 220.0]]);
+        let (best, budgets, precisions) = (best_setting, budgets.as_slice(), Some(&precisions));
+        document(&Measured { bench: &bench, provider, table, best, budgets, precisions })
     }
 
     #[test]

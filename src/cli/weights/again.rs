@@ -201,8 +201,8 @@ mod tests {
     use crate::config::Policies;
     use crate::core::decision::WeighedVote;
     use crate::core::fold::{Fold, Settings};
-    use crate::core::label::{DecisionRef, Finding, Label};
-    use crate::core::ledger::{LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote};
+    use crate::core::label::Finding;
+    use crate::core::ledger::{Record, RoundId};
     use crate::core::policy::CategoryRule;
     use crate::core::vote::CategoryScore;
 
@@ -220,25 +220,11 @@ mod tests {
         for number in 0..rounds {
             let is_unsafe = number % 2 == 0;
             let finding = if is_unsafe { Finding::Unsafe } else { Finding::Safe };
-            let label = Label::example(&id(number), number, Some(finding));
-            let score = |right: bool| Some(if is_unsafe == right { 0.9 } else { 0.1 });
-            let votes = [("a", score(true)), ("b", score(false))].map(|(expert, score)| RoundVote {
-                expert: expert.into(),
-                score,
-                shadow: false,
-                decisive: false,
-            });
-            let round = RoundRecord {
-                id: id(number),
-                subject: None,
-                round_time: number,
-                decision: DecisionRef { partition: 0, offset: number },
-                votes: votes.into(),
-                features: None,
-            };
-            ledger.apply(&Record::Round(round), &mut Vec::new()).unwrap();
-            let label = LabelRecord { label, received: number, status: LabelStatus::Accepted };
-            ledger.apply(&Record::Label(label), &mut Vec::new()).unwrap();
+            let score = |right: bool| if is_unsafe == right { 0.9 } else { 0.1 };
+            let votes = [("a", score(true)), ("b", score(false))];
+            for record in Record::examples(id(number), number, &votes, finding) {
+                ledger.apply(&record, &mut Vec::new()).unwrap();
+            }
         }
         ledger
     }

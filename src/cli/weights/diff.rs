@@ -36,8 +36,8 @@ pub fn diff(args: &DiffArgs) -> Result<Exit, Failure> {
     let common = &args.common;
     let loaded = common.config.load()?;
     let topic = Topic::read(common, &loaded)?;
-    let versions = named_versions(&topic);
-    let chosen = chosen(&versions, &topic.pins, args.from.as_deref(), args.to.as_deref())?;
+    let names = Names { versions: named_versions(&topic), pins: &topic.pins };
+    let chosen = names.chosen(args.from.as_deref(), args.to.as_deref())?;
     let limits = Limits { decisions: args.decisions, rounds: args.rounds };
     let compared = compare::compare(chosen, &limits, &loaded)?;
     print(chosen.0, chosen.1, &compared, common.output)?;
@@ -58,26 +58,50 @@ fn named_versions(topic: &Topic) -> Vec<&Version> {
     versions
 }
 
-/// Returns the two versions to compare, of one policy, the older first.
-fn chosen<'a>(
-    all: &[&'a Version],
+fn wrong(error: anyhow::Error) -> Failure {
+    Failure { exit: Exit::Data, error }
+}
+
+/// The versions that can be named, in the order of their offsets, and the pins.
+struct Names<'a> {
+    versions: Vec<&'a Version>,
     pins: &'a BTreeMap<String, PinChange>,
-    from: Option<&str>,
-    to: Option<&str>,
-) -> Result<(&'a Version, &'a Version), Failure> {
-    let wrong = |error| Failure { exit: Exit::Data, error };
-    let pinned = || match (pins.len(), pins.values().next()) {
-        (1, Some(PinChange { pinned: Some((_, version)), .. })) => Ok(version),
-        (0, _) => Err(wrong(anyhow!("no predictor is pinned"))),
-        (1, _) => Err(wrong(anyhow!("the pin cannot be read: `aegis weights history` says why"))),
-        _ => Err(wrong(anyhow!("several policies have a pin: choose one with --policy"))),
-    };
-    let named = |name: &str| {
+}
+
+impl<'a> Names<'a> {
+    /// Returns the two versions to compare, of one policy, the older first. `newest` is of the policy of the other version.
+    fn chosen(&self, from: Option<&str>, to: Option<&str>) -> Result<(&'a Version, &'a Version), Failure> {
+        let to = match (from, to) {
+            (Some(from), Some("newest")) if from != "newest" => self.newest_of(&self.named(from)?.policy)?,
+            (_, Some(to)) => self.named(to)?,
+            (Some(from), None) => self.newest_of(&self.named(from)?.policy)?,
+            (None, None) => *self.versions.last().ok_or_else(|| wrong(anyhow!("nothing is learned yet")))?,
+        };
+        let from = match from {
+            Some("newest") => self.newest_of(&to.policy)?,
+            Some(from) => self.named(from)?,
+            None => self.before(to)?,
+        };
+        if from.policy != to.policy {
+            return Err(wrong(anyhow!(
+                "offset {} is of policy {} and offset {} of {}: choose two of one policy",
+                from.offset,
+                printable(&from.policy),
+                to.offset,
+                printable(&to.policy)
+            )));
+        }
+        Ok((from, to))
+    }
+
+    /// Returns the version with this offset, or the only one whose state hash begins with `name`.
+    fn named(&self, name: &str) -> Result<&'a Version, Failure> {
         let offset: Option<i64> = name.parse().ok();
         let prefix = name.to_ascii_lowercase();
         let has_prefix = |version: &&&Version| name.len() >= 4 && version.hash().starts_with(&prefix);
+        let all = &self.versions;
         let found = match name {
-            "pinned" => return pinned(),
+            "pinned" => return self.pinned(),
             "newest" => all.last(),
             _ => match all.iter().find(|version| offset == Some(version.offset)) {
                 Some(version) => Some(version),
@@ -100,39 +124,30 @@ fn chosen<'a>(
             )));
         }
         Ok(found)
-    };
-    let last_of = |policy: &str| {
-        let last = all.iter().rev().find(|version| version.policy == policy);
-        last.copied().ok_or_else(|| wrong(anyhow!("nothing is learned for policy {}", printable(policy))))
-    };
-    // `newest` is of the policy of the other version.
-    let to = match (from, to) {
-        (Some(from), Some("newest")) if from != "newest" => last_of(&named(from)?.policy)?,
-        (_, Some(to)) => named(to)?,
-        (Some(from), None) => last_of(&named(from)?.policy)?,
-        (None, None) => *all.last().ok_or_else(|| wrong(anyhow!("nothing is learned yet")))?,
-    };
-    let from = match from {
-        Some("newest") => last_of(&to.policy)?,
-        Some(from) => named(from)?,
-        None => {
-            let before = |version: &&&Version| version.policy == to.policy && version.offset < to.offset;
-            let found = all.iter().rev().find(before).copied();
-            found.ok_or_else(|| {
-                wrong(anyhow!("the topic holds one version only of policy {}", printable(&to.policy)))
-            })?
-        }
-    };
-    if from.policy != to.policy {
-        return Err(wrong(anyhow!(
-            "offset {} is of policy {} and offset {} of {}: choose two of one policy",
-            from.offset,
-            printable(&from.policy),
-            to.offset,
-            printable(&to.policy)
-        )));
     }
-    Ok((from, to))
+
+    fn pinned(&self) -> Result<&'a Version, Failure> {
+        match (self.pins.len(), self.pins.values().next()) {
+            (1, Some(PinChange { pinned: Some((_, version)), .. })) => Ok(version),
+            (0, _) => Err(wrong(anyhow!("no predictor is pinned"))),
+            (1, _) => Err(wrong(anyhow!("the pin cannot be read: `aegis weights history` says why"))),
+            _ => Err(wrong(anyhow!("several policies have a pin: choose one with --policy"))),
+        }
+    }
+
+    fn newest_of(&self, policy: &str) -> Result<&'a Version, Failure> {
+        let newest = self.versions.iter().rev().find(|version| version.policy == policy);
+        newest.copied().ok_or_else(|| wrong(anyhow!("nothing is learned for policy {}", printable(policy))))
+    }
+
+    /// Returns the newest version of the same policy that is older.
+    fn before(&self, newer: &Version) -> Result<&'a Version, Failure> {
+        let is_older = |version: &&&Version| version.policy == newer.policy && version.offset < newer.offset;
+        let found = self.versions.iter().rev().find(is_older).copied();
+        found.ok_or_else(|| {
+            wrong(anyhow!("the topic holds one version only of policy {}", printable(&newer.policy)))
+        })
+    }
 }
 
 /// A member with its mass before and after, or `None` if a version does not have it.

@@ -302,24 +302,10 @@ pub fn unpin(args: &UnpinArgs) -> Result<Exit, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::learners::{LearnerSpec, Name};
 
     fn found(all: &[(&str, u8)]) -> Found {
         let candidate = |(policy, state): &(&str, u8)| {
-            let published = Published {
-                policy: (*policy).to_owned(),
-                format: 0,
-                learner: LearnerSpec::new(Name::Hedge),
-                mapping: String::new(),
-                experts: Vec::new(),
-                encoder: None,
-                rounds: 0,
-                last_key: None,
-                ledger_offset: 0,
-                state_hash: [*state; 32],
-                state: Vec::new(),
-                masses: Vec::new(),
-            };
+            let published = Published { state_hash: [*state; 32], ..Published::example(policy) };
             let key = (published.policy.clone(), published.state_hash);
             (key, Candidate { payload: Vec::new(), offset: 0, time: None, published })
         };

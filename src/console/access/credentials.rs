@@ -3,26 +3,18 @@
 //! A secret is `sha256:` with the hash of a token, an Argon2 hash of a password, or `proxy` for a user whom a proxy
 //! authenticates. Tokens have 256 random bits, so that a plain hash is enough for them.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
 
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
 
 use super::Role;
-use super::secrets::{self, Digest};
+use crate::access::secrets::{self, Digest};
+use crate::access::{FollowedFile, MAX_NAME, file, is_name};
 
-/// The greatest size of the file, in bytes.
-const MAX_FILE: u64 = 1 << 20;
-/// The greatest length of a name, in bytes.
-pub const MAX_NAME: usize = 64;
 /// The greatest length of a password or token that is accepted, in bytes.
 pub const MAX_SECRET: usize = 1_024;
-/// The interval at which the file is polled for changes.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The first line of a new file.
 const HEADER: &str = "# Users of the console: name, role, secret. `aegis console user` writes this file.\n";
 
@@ -181,11 +173,6 @@ impl Entry {
     }
 }
 
-fn is_name(name: &str) -> bool {
-    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte);
-    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(letter)
-}
-
 /// The users of the console.
 #[derive(Clone, Default)]
 pub struct Credentials(Vec<Entry>);
@@ -193,13 +180,9 @@ pub struct Credentials(Vec<Entry>);
 impl Credentials {
     fn parse(path: &Path, text: &str) -> Result<Self, CredentialsError> {
         let mut entries: Vec<Entry> = Vec::new();
-        for (index, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let wrong = |reason| CredentialsError::Line { path: path.into(), line: index + 1, reason };
-            let entry = Entry::parse(line).map_err(wrong)?;
+        for (line, entry) in file::entries(text) {
+            let wrong = |reason| CredentialsError::Line { path: path.into(), line, reason };
+            let entry = Entry::parse(entry).map_err(wrong)?;
             if entries.iter().any(|known| known.name == entry.name) {
                 return Err(wrong("the name has a line already"));
             }
@@ -213,13 +196,7 @@ impl Credentials {
     /// # Errors
     /// Returns an error if the file cannot be read or a line is not valid.
     pub fn read(path: &Path) -> Result<Self, CredentialsError> {
-        let failed = |source| CredentialsError::File { path: path.into(), source };
-        let mut text = String::new();
-        let file = fs::File::open(path).map_err(failed)?;
-        file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(failed)?;
-        if text.len() as u64 > MAX_FILE {
-            return Err(failed(io::Error::other("it has more than 1 MiB")));
-        }
+        let text = file::read(path).map_err(|source| CredentialsError::File { path: path.into(), source })?;
         Self::parse(path, &text)
     }
 
@@ -312,40 +289,9 @@ impl Credentials {
         all.write(path)
     }
 
-    /// Replaces the file, and keeps its owner and mode. Only the owner can read a new one. A console never sees half of it.
     fn write(&self, path: &Path) -> Result<(), CredentialsError> {
-        use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
-        let failed = |source| CredentialsError::File { path: path.into(), source };
-        let mut text = HEADER.to_owned();
-        for entry in &self.0 {
-            text.push_str(&entry.line());
-            text.push('\n');
-        }
-        let new = path.with_extension(format!("new-{}", std::process::id()));
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)
-            .map_err(failed)?;
-        let as_before = || match fs::metadata(path) {
-            // The console may run as another user than the one who adds users.
-            Ok(old) => {
-                fchown(&file, Some(old.uid()), Some(old.gid()))?;
-                file.set_permissions(old.permissions())
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        };
-        let written = as_before()
-            .and_then(|()| (&file).write_all(text.as_bytes()))
-            .and_then(|()| file.sync_all())
-            .and_then(|()| fs::rename(&new, path));
-        written.map_err(|error| {
-            let _ = fs::remove_file(&new); // it is of no use
-            failed(error)
-        })
+        file::replace_entries(path, HEADER, self.0.iter().map(Entry::line))
+            .map_err(|source| CredentialsError::File { path: path.into(), source })
     }
 }
 
@@ -359,59 +305,17 @@ fn hash_password(password: &str) -> Result<String, CredentialsError> {
     Ok(Argon2::default().hash_password(password.as_bytes(), &salt).map_err(failed)?.to_string())
 }
 
-/// The file with the time and size at which it was read.
-struct Loaded {
-    polled: Instant,
-    stamp: Option<(SystemTime, u64)>,
-    credentials: Arc<Credentials>,
-}
-
 /// The credentials of a running console, which follow the file.
-pub struct Store {
-    path: PathBuf,
-    loaded: Mutex<Loaded>,
-}
-
-impl Store {
-    /// Reads the file.
-    ///
-    /// # Errors
-    /// As [`Credentials::read`].
-    pub fn open(path: &Path) -> Result<Self, CredentialsError> {
-        let stamp = stamp(path);
-        let credentials = Arc::new(Credentials::read(path)?);
-        let loaded = Mutex::new(Loaded { polled: Instant::now(), stamp, credentials });
-        Ok(Self { path: path.to_owned(), loaded })
-    }
-
-    /// Returns the credentials in force. A file that has changed and is not valid is refused, and logged.
-    pub fn now(&self, now: Instant) -> Arc<Credentials> {
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if now.saturating_duration_since(loaded.polled) >= POLL_INTERVAL {
-            loaded.polled = now;
-            let stamp = stamp(&self.path);
-            if stamp != loaded.stamp {
-                loaded.stamp = stamp;
-                match Credentials::read(&self.path) {
-                    Ok(credentials) => loaded.credentials = Arc::new(credentials),
-                    Err(error) => tracing::error!(%error, "the credentials in force stay those read before"),
-                }
-            }
-        }
-        Arc::clone(&loaded.credentials)
-    }
-}
-
-fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
-    let metadata = fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
-}
+pub type Store = FollowedFile<Credentials, CredentialsError>;
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::time::Instant;
 
     use super::*;
+    use crate::access::file::POLL_INTERVAL;
 
     #[test]
     fn a_user_is_added_verified_listed_and_removed() {
@@ -471,7 +375,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users");
         let token = Credentials::add(&path, "ann", Role::Viewer, Kind::Token).unwrap().unwrap();
-        let store = Store::open(&path).unwrap();
+        let store = Store::open(&path, Credentials::read).unwrap();
         let start = Instant::now();
         Credentials::add(&path, "bob", Role::Viewer, Kind::Token).unwrap();
         assert_eq!(store.now(start).users().len(), 1, "it is not polled at each request");

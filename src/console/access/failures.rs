@@ -74,7 +74,7 @@ fn keys(attempt: Attempt, address: IpAddr) -> Vec<Key> {
     match attempt {
         Attempt::Token => vec![Key::TokensOf(address)],
         Attempt::Password(name) => {
-            let name: String = name.chars().take(super::credentials::MAX_NAME).collect();
+            let name: String = name.chars().take(crate::access::MAX_NAME).collect();
             vec![Key::Address(address), Key::NameAt(name.clone(), address), Key::Name(name)]
         }
     }

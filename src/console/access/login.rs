@@ -11,7 +11,7 @@ use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::guard::{COOKIE, cookie, text};
+use super::identify::{COOKIE, cookie, text};
 use super::sessions::MAX_AGE;
 use super::{ApiError, Session};
 use crate::console::App;

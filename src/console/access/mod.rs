@@ -3,8 +3,8 @@
 mod credentials;
 mod failures;
 mod guard;
+mod identify;
 mod login;
-mod secrets;
 mod sessions;
 
 use std::collections::HashMap;
@@ -22,10 +22,10 @@ pub use login::routes;
 
 use super::api::ApiError;
 use super::server::ConsoleError;
+use crate::access::secrets::{self, Digest, random};
 use crate::config;
 use credentials::Store;
 use failures::Failures;
-use secrets::{Digest, random};
 use sessions::Sessions;
 
 /// The permissions of a user.
@@ -112,7 +112,8 @@ impl Access {
     /// Returns an error if the file cannot be read or is not valid, or if a proxy's secret is empty.
     pub fn open(settings: &config::Console) -> Result<Self, ConsoleError> {
         let file = &settings.credentials;
-        let store = if file.as_os_str().is_empty() { None } else { Some(Store::open(file)?) };
+        let store =
+            if file.as_os_str().is_empty() { None } else { Some(Store::open(file, Credentials::read)?) };
         let secret = settings.proxy_secret.expose();
         let with_secret = !settings.proxy_secret_file.as_os_str().is_empty();
         if with_secret && secret.is_empty() {

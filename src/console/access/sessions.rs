@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::secrets::{self, Digest};
+use crate::access::secrets::{self, Digest};
 
 /// The time for which a session lasts.
 pub const MAX_AGE: Duration = Duration::from_secs(12 * 3_600);

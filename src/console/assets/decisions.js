@@ -5,7 +5,7 @@ const main = document.getElementById("main");
 const list = element("div", { id: "list" });
 const why = element("aside", { id: "why", "aria-label": "Why", tabindex: "-1", hidden: true });
 const form = element("form", { class: "filters", "aria-label": "Filters" });
-const wanted = { policy: "", action: "", category: "" };
+const wanted = { policy: "", action: "", category: "", language: "" };
 let open = null;
 let shown = "";
 
@@ -14,7 +14,7 @@ function badge(action) {
 }
 
 function filters(data) {
-  const choices = { policy: data.policies, action: data.actions, category: data.categories };
+  const choices = { policy: data.policies, action: data.actions, category: data.categories, language: data.languages };
   for (const [name, values] of Object.entries(choices)) {
     let select = document.getElementById(`filter-${name}`);
     if (!select) {
@@ -51,6 +51,7 @@ function rows(decisions) {
       badge(one.action),
       element("span", { class: "with-bar" }, share(one.probability, one.threshold), element("span", { text: fixed(one.probability, 3) })),
       one.category ?? "–",
+      one.language,
       one.policy,
       one.reasons.length > 0 ? one.reasons.map((reason) => reason.replaceAll("_", " ")).join(", ") : "–",
     ];
@@ -65,7 +66,7 @@ const refresh = async () => {
   const text = JSON.stringify([data.decisions, open]);
   if (text === shown) return;
   shown = text;
-  const columns = [["event"], ["time (UTC)", "number"], ["action"], ["p", "number"], ["category"], ["policy"], ["review"]];
+  const columns = [["event"], ["time (UTC)", "number"], ["action"], ["p", "number"], ["category"], ["language"], ["policy"], ["review"]];
   const focused = document.activeElement?.dataset?.at;
   replace(list, table("The newest decisions", columns, rows(data.decisions), "No decision matches."));
   if (focused) list.querySelector(`[data-at="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
@@ -80,6 +81,7 @@ function facts(data) {
   return element("dl", { class: "facts" },
     ...term("event", data.event),
     ...term("tenant", data.tenant),
+    ...term("language", data.language),
     ...term("policy", `${data.policy}, version ${data.policy_version}`),
     ...term("p", `${fixed(data.probability, 4)}, threshold ${fixed(data.threshold, 4)}`),
     ...term("review", review),

@@ -16,6 +16,14 @@ export let session = null;
 // Characters that are invisible or change the order of others are shown by their code, so that no name can disguise itself.
 const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
 
+/** Returns the element with this id. */
+export const by = (id) => document.getElementById(id);
+
+/** Returns a text as a sentence: with a capital letter, and with a full stop unless it has an end. */
+export function sentence(text) {
+  return text ? `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}` : "";
+}
+
 /** Returns a name as it may be shown in one line. */
 export function plain(value) {
   const code = (letter) => `\\u{${letter.codePointAt(0).toString(16)}}`;

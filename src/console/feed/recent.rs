@@ -38,6 +38,8 @@ pub struct Filter {
     pub action: String,
     /// The slug of a category with a score of .5 or more.
     pub category: String,
+    /// The code of the judged text's language.
+    pub language: String,
     /// The greatest number of decisions.
     pub limit: Option<usize>,
 }
@@ -47,6 +49,7 @@ impl Filter {
         let is = |wanted: &String, found: &str| wanted.is_empty() || wanted == found;
         is(&self.policy, &decision.id.policy)
             && is(&self.action, decision.action.word())
+            && is(&self.language, decision.language.code())
             && (self.category.is_empty()
                 || categories(decision).any(|(category, _)| category == self.category))
     }
@@ -95,6 +98,14 @@ impl Decisions {
         let all = self.0.iter().flat_map(|recent| categories(&recent.decision));
         let found: std::collections::BTreeSet<&str> = all.map(|(category, _)| category).collect();
         found.into_iter().take(256).map(str::to_owned).collect()
+    }
+
+    /// Returns the codes of the languages that filters can name.
+    #[must_use]
+    pub fn languages(&self) -> Vec<&'static str> {
+        let found: std::collections::BTreeSet<_> =
+            self.0.iter().map(|recent| recent.decision.language.code()).collect();
+        found.into_iter().collect()
     }
 }
 
@@ -173,6 +184,7 @@ impl Predictors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::language::Language;
     use crate::core::ledger::RoundId;
     use crate::core::policy::Action;
     use crate::core::vote::CategoryScore;
@@ -180,7 +192,8 @@ mod tests {
     fn recent(number: i64, policy: &str, action: Action, category: &str) -> Recent {
         let id = RoundId { tenant: "t".into(), policy: policy.into(), event: format!("e{number}") };
         let categories = vec![CategoryScore { category: category.into(), score: 0.6 }];
-        let decision = Decision { action, categories, ..Decision::example(id, number) };
+        let language = if number % 5 == 0 { Language::German } else { Language::English };
+        let decision = Decision { action, categories, language, ..Decision::example(id, number) };
         Recent { partition: 0, offset: number, time: Some(number), decision }
     }
 
@@ -210,24 +223,14 @@ mod tests {
                 && decisions.at(1, 2_000).is_none()
         );
         assert_eq!(decisions.categories(), ["spam", "violence"]);
+        let german = Filter { limit, language: "de".into(), ..Filter::default() };
+        assert_eq!(offsets(german), [2995, 2990, 2985]);
+        assert_eq!(decisions.languages(), ["de", "en"]);
     }
 
     fn version(policy: &str, number: u8, size: usize) -> Version {
-        use crate::core::learners::{LearnerSpec, Name};
-        let published = Published {
-            policy: policy.into(),
-            format: crate::core::predictor::FORMAT,
-            learner: LearnerSpec::new(Name::Hedge),
-            mapping: String::new(),
-            experts: Vec::new(),
-            encoder: None,
-            rounds: 1,
-            last_key: None,
-            ledger_offset: 1,
-            state_hash: [number; 32],
-            state: vec![0.0; size],
-            masses: Vec::new(),
-        };
+        let published =
+            Published { state_hash: [number; 32], state: vec![0.0; size], ..Published::example(policy) };
         Version { offset: number.into(), time: None, published: Arc::new(published) }
     }
 

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
 
+use super::experts::{Counts, Newest};
 use super::recent::{Filter, Recent, categories};
 use super::{now, why};
 use crate::codec::{Received, Schemas, hex};
@@ -143,31 +144,10 @@ async fn experts(
     let newest = state.experts.newest(&policy).cloned().unwrap_or_default();
     let rows: Vec<Value> = newest
         .iter()
-        .map(|(expert, newest)| {
-            let (all, recent) = state.experts.counts(&policy, expert);
-            let pairs = Abstention::ALL.iter().zip(all.abstained).filter(|(_, count)| *count > 0);
-            let reasons: Vec<Value> =
-                pairs.map(|(reason, count)| json!({ "reason": reason.word(), "count": count })).collect();
-            let down = ["aegis_expert_down", "aegis_expert_disabled"]
-                .iter()
-                .any(|name| state.gauges.get(name, &[("expert", expert)]) == Some(1.0));
-            let asked = recent.votes + recent.failures();
-            let health = match (down, recent.failures()) {
-                (true, _) => "down",
-                (false, 0) => "ok",
-                (false, failures) if failures * 2 > asked => "failing",
-                (false, _) => "partly failing",
-            };
-            json!({
-                "expert": expert,
-                "shadow": newest.shadow,
-                "weight": newest.weight,
-                "health": health,
-                "votes": all.votes,
-                "flagged": all.flagged,
-                "abstentions": reasons,
-                "agreement": agreement.get(&Some(expert.clone())),
-            })
+        .map(|(id, newest)| {
+            let mut row = expert(&state, &policy, id, newest);
+            row["agreement"] = json!(agreement.get(&Some(id.clone())));
+            row
         })
         .collect();
     let members: Vec<Value> = state
@@ -189,6 +169,37 @@ async fn experts(
     }))
 }
 
+/// A row of the list of experts, without the agreement with people.
+fn expert(state: &super::State, policy: &str, id: &str, newest: &Newest) -> Value {
+    let (all, recent) = state.experts.counts(policy, id);
+    let pairs = Abstention::ALL.iter().zip(all.abstained).filter(|(_, count)| *count > 0);
+    let reasons: Vec<Value> =
+        pairs.map(|(reason, count)| json!({ "reason": reason.word(), "count": count })).collect();
+    json!({
+        "expert": id,
+        "shadow": newest.shadow,
+        "weight": newest.weight,
+        "health": health(state, id, &recent),
+        "votes": all.votes,
+        "flagged": all.flagged,
+        "abstentions": reasons,
+    })
+}
+
+/// The health of an expert by its gauges and its recent counts.
+fn health(state: &super::State, expert: &str, recent: &Counts) -> &'static str {
+    let is_down = ["aegis_expert_down", "aegis_expert_disabled"]
+        .iter()
+        .any(|name| state.gauges.get(name, &[("expert", expert)]) == Some(1.0));
+    let asked = recent.votes + recent.failures();
+    match (is_down, recent.failures()) {
+        (true, _) => "down",
+        (false, 0) => "ok",
+        (false, failures) if failures * 2 > asked => "failing",
+        (false, _) => "partly failing",
+    }
+}
+
 /// A row of the list of decisions.
 fn row(recent: &Recent) -> Value {
     let decision = &recent.decision;
@@ -203,6 +214,7 @@ fn row(recent: &Recent) -> Value {
         "action": decision.action.word(),
         "probability": decision.probability,
         "threshold": decision.threshold,
+        "language": decision.language.code(),
         "category": greatest.map(|(category, _)| category),
         "reasons": decision.reasons.iter().map(|reason| reason.word()).collect::<Vec<_>>(),
         "degraded": decision.degraded,
@@ -221,6 +233,7 @@ async fn decisions(
         "policies": state.experts.policies().collect::<Vec<_>>(),
         "categories": state.decisions.categories(),
         "actions": Action::ALL.map(Action::word),
+        "languages": state.decisions.languages(),
     }))
 }
 

@@ -107,7 +107,7 @@ pub(crate) enum Wanted<'a> {
 
 /// One session of experts that run together. A worker thread owns it.
 pub(crate) trait Backend: Send {
-    /// A text in the form that the backend reads: `[u32]` for token ids and characters, `str` for whole texts.
+    /// A text in the form that the backend reads: `[u32]` for token ids and characters, `RulesText` for whole texts.
     type Text: ?Sized;
 
     /// The backend's properties.

@@ -3,8 +3,11 @@
 //! A failure costs votes, not the worker: a batch that fails is run again text by text, so that one text costs only
 //! its own votes.
 
+pub(crate) mod environment;
 pub(crate) mod input;
+pub(crate) mod provider;
 pub(crate) mod session;
+pub(crate) mod tensors;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -14,7 +17,8 @@ use std::time::Instant;
 use input::{ClassifierInput, TokenInputs};
 use ort::session::RunOptions;
 use ort::value::{Tensor, TensorRef};
-use session::{Graph, Inputs, matrix, shared_matrix};
+use session::{Graph, Inputs};
+use tensors::{matrix, shared_matrix};
 
 use crate::core::features::{DIMENSIONS, Features};
 use crate::core::vote::Abstention;

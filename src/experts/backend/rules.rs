@@ -9,6 +9,14 @@ use crate::experts::backend::run::InFlightRun;
 use crate::experts::backend::{Backend, Form, Profile, Wanted};
 use crate::experts::rules::Rules;
 use crate::experts::text_folding::fold;
+use crate::language::Detection;
+
+/// A text for the rules experts.
+pub(crate) struct RulesText {
+    /// The text as it was written: folding shows what is hidden in it.
+    pub(crate) text: Box<str>,
+    pub(crate) detection: Detection,
+}
 
 /// The rules experts of a panel, each with its index there.
 #[derive(Clone)]
@@ -19,8 +27,8 @@ impl RulesBackend {
         Self(rules.into())
     }
 
-    fn judge(&self, text: &str, run: &InFlightRun, experts: &mut [(usize, Duration)]) -> TextResult {
-        let folded = catch_panic(|| Ok(fold(text)));
+    fn judge(&self, text: &RulesText, run: &InFlightRun, experts: &mut [(usize, Duration)]) -> TextResult {
+        let folded = catch_panic(|| Ok(fold(&text.text)));
         let mut result = TextResult {
             truncated: folded.as_ref().is_ok_and(|folded| folded.truncated),
             ..TextResult::default()
@@ -28,11 +36,13 @@ impl RulesBackend {
         for ((expert_index, rules), (_, time)) in self.0.iter().zip(experts) {
             let started = Instant::now();
             let judged = match &folded {
-                Ok(folded) => catch_panic(|| Ok(rules.score(folded))).map_err(|error| error.reason),
+                Ok(folded) => match catch_panic(|| Ok(rules.score(folded, text.detection))) {
+                    Ok(judged) => judged,
+                    Err(error) => Err(error.reason),
+                },
                 Err(error) => Err(error.reason),
             };
             let judged = if run.is_over() { Err(Abstention::TimedOut) } else { judged };
-            let judged = judged.and_then(|judged| judged.ok_or(Abstention::NothingRead));
             result.outcomes.push((*expert_index, judged.map(|judged| (judged.score, judged.categories))));
             *time += started.elapsed();
         }
@@ -41,7 +51,7 @@ impl RulesBackend {
 }
 
 impl Backend for RulesBackend {
-    type Text = str;
+    type Text = RulesText;
 
     fn profile(&self) -> Profile {
         Profile { reads: Form::Text, padded_to: None, prefix: 0, max_in_flight: None }
@@ -49,7 +59,7 @@ impl Backend for RulesBackend {
 
     fn run(
         &mut self,
-        texts: &[&str],
+        texts: &[&RulesText],
         _: Wanted<'_>,
         run: &InFlightRun,
         times: &mut RunTimes,

@@ -73,6 +73,19 @@ impl<T, D: Copy + Ord> BatchQueue<T, D> {
         self.waiting.insert(place, Waiting { length, due, item });
     }
 
+    /// Moves the due time of a waiting text forward, if it is later than `due`.
+    pub(crate) fn hasten(&mut self, item: &T, due: D)
+    where
+        T: PartialEq,
+    {
+        let later = |waiting: &Waiting<T, D>| waiting.due > due && waiting.item == *item;
+        if let Some(place) = self.waiting.iter().position(later) {
+            let Waiting { length, item, .. } = self.waiting.remove(place);
+            let place = self.waiting.partition_point(|other| (other.length, other.due) <= (length, due));
+            self.waiting.insert(place, Waiting { length, due, item });
+        }
+    }
+
     /// The earliest due time.
     pub(crate) fn due(&self) -> Option<D> {
         self.waiting.iter().map(|waiting| waiting.due).min()
@@ -275,6 +288,65 @@ mod tests {
         let padded: Vec<usize> = std::iter::from_fn(|| queue.take(0)).map(|batch| batch.padded()).collect();
         assert_eq!(padded.len(), 4, "{padded:?}");
         assert!(padded.is_sorted_by(|a, b| a >= b), "{padded:?}");
+    }
+
+    /// Two streams keep a queue full, the second one with a head start. A batch is taken `rounds` times, and each text in it
+    /// is replaced by a new one of its stream. Returns, for each text that ran, its stream and the rounds that it waited.
+    fn contend(windows: [usize; 2], head_start: u64, rounds: u64) -> Vec<(usize, u64)> {
+        let mut queue = BatchQueue::new(Limits { tokens: 40, rows: 4, overhead: 1 });
+        let mut random = fastrand::Rng::with_seed(7);
+        let push = |queue: &mut BatchQueue<(usize, u64), u64>, stream: usize, now: u64, length| {
+            queue.push(length, now - if stream == 1 { head_start } else { 0 }, (stream, now));
+        };
+        // Times are far from 0, where a head start would end.
+        let begin = 10_000;
+        for stream in [0, 1] {
+            for _ in 0..windows[stream] {
+                push(&mut queue, stream, begin, random.usize(1..10));
+            }
+        }
+        let mut ran = Vec::new();
+        for now in begin + 1..=begin + rounds {
+            for (stream, since) in queue.take(now).expect("the queue is full").items {
+                ran.push((stream, now - since));
+                push(&mut queue, stream, now, random.usize(1..10));
+            }
+        }
+        ran
+    }
+
+    #[test]
+    fn of_two_streams_that_fill_a_queue_neither_starves() {
+        for (windows, head_start) in [([256, 64], 20), ([256, 64], 0), ([8, 256], 20), ([1, 256], 40)] {
+            let ran = contend(windows, head_start, 1_000);
+            let longest =
+                |stream| ran.iter().filter(|text| text.0 == stream).map(|text| text.1).max().unwrap();
+            let all: usize = windows.iter().sum();
+            // A text with a head start waits at most as long as all texts of both streams take one by one; a text without
+            // one waits the head start longer, and for the texts that came in it.
+            let bound = u64::try_from(all).unwrap();
+            assert!(longest(1) <= bound, "{windows:?}: {}", longest(1));
+            assert!(longest(0) <= bound + head_start, "{windows:?}: {}", longest(0));
+            let share = |stream| ran.iter().filter(|text| text.0 == stream).count();
+            assert!(share(0) > 0 && share(1) > share(0) * windows[1] / windows[0] / 2, "{windows:?}");
+        }
+        // In front of a backlog the texts with a head start wait for one batch or two.
+        let mut waits: Vec<u64> =
+            contend([256, 2], 1_000, 1_000).into_iter().filter(|ran| ran.0 == 1).map(|ran| ran.1).collect();
+        waits.sort_unstable();
+        assert!(waits[waits.len() / 2] <= 2, "{waits:?}");
+    }
+
+    #[test]
+    fn a_text_that_is_asked_about_again_is_not_due_later() {
+        let mut queue = BatchQueue::new(Limits { tokens: 5, rows: 8, overhead: 1 });
+        queue.push(5, 10, 'a');
+        queue.push(5, 12, 'b');
+        queue.hasten(&'b', 3);
+        queue.hasten(&'a', 11);
+        assert_eq!(queue.due(), Some(3));
+        assert_eq!(queue.take(20).unwrap().items, ['b']);
+        assert_eq!((queue.due(), queue.take(20).unwrap().items), (Some(10), vec!['a']));
     }
 
     #[test]

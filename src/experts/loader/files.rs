@@ -13,7 +13,7 @@ use crate::experts::config::PanelConfig;
 use crate::experts::error::PanelError;
 use crate::experts::manifest::guard::{GuardModel, Prompt, folder};
 use crate::experts::manifest::remote::Api;
-use crate::experts::manifest::{Body, HashedFile, Kind, Manifest};
+use crate::experts::manifest::{Body, HashedFile, Kind, Manifest, Precision};
 use crate::guards::{GuardSpec, SpecError};
 
 /// The greatest size of a manifest, in bytes.
@@ -117,7 +117,8 @@ pub(super) fn read_manifests(config: &PanelConfig) -> Result<Vec<Manifest>, Pane
         wanted.contains(&manifest.id) && (config.remote || manifest.kind != Kind::Remote)
     };
     let mut chosen: Vec<_> = found.into_values().filter(|(_, manifest)| is_wanted(manifest)).collect();
-    refuse_second_features(&chosen)?;
+    select_features(&mut chosen)?;
+    select_precision(config, &mut chosen)?;
     for (path, manifest) in &mut chosen {
         complete_guard(path, manifest, &models)?;
         complete_remote(path, manifest)?;
@@ -269,18 +270,66 @@ pub(super) fn read_spec(manifest: &Path, prompt: &Prompt) -> Result<GuardSpec, P
     }
 }
 
-/// Refuses more than one encoder that gives features.
-fn refuse_second_features(manifests: &[(PathBuf, Manifest)]) -> Result<(), PanelError> {
-    let mut encoders = manifests
-        .iter()
-        .filter(|(_, manifest)| matches!(manifest.body, Body::Encoder { features: Some(_), .. }));
-    if let (Some((_, first)), Some((path, _))) = (encoders.next(), encoders.next()) {
+/// Returns the ids of the panel's encoders that have a graph in each precision.
+///
+/// # Errors
+/// Returns those of [`read_manifests`].
+pub fn precisions(config: &PanelConfig) -> Result<Vec<String>, PanelError> {
+    let config = PanelConfig { precision: Precision::Float32, ..config.clone() };
+    let manifests = read_manifests(&config)?.into_iter();
+    Ok(manifests.filter(|manifest| manifest.has_int8()).map(|manifest| manifest.id).collect())
+}
+
+/// Selects the graphs of the configured precision. An encoder without an int8 graph stays in float32.
+fn select_precision(config: &PanelConfig, manifests: &mut [(PathBuf, Manifest)]) -> Result<(), PanelError> {
+    if config.precision == Precision::Float32 {
+        return Ok(());
+    }
+    if config.provider.is_card() {
+        let problem = format!("{} has no integer kernels for its graphs", config.provider.word());
+        return Err(PanelError::NoInt8 { problem, remedy: ", or experts.provider to cpu" });
+    }
+    let mut selected = 0;
+    for (_, manifest) in manifests {
+        selected += usize::from(manifest.select_precision(config.precision));
+    }
+    if selected == 0 {
+        let problem = format!("no encoder of the panel in {} has an int8 graph", config.folder.display());
+        return Err(PanelError::NoInt8 {
+            problem,
+            remedy: ", or make the bundled encoder with `make setup`",
+        });
+    }
+    Ok(())
+}
+
+/// Selects the encoder that gives the features: the one with the greatest rank. The others give none.
+fn select_features(manifests: &mut [(PathBuf, Manifest)]) -> Result<(), PanelError> {
+    let ranked = manifests.iter().enumerate().filter_map(|(place, (_, manifest))| match manifest.body {
+        Body::Encoder { features: Some(_), features_rank, .. } => Some((features_rank, place)),
+        _ => None,
+    });
+    let mut ranked: Vec<_> = ranked.collect();
+    ranked.sort_unstable();
+    if let [.., (second_rank, second), (rank, first)] = ranked[..]
+        && second_rank == rank
+    {
+        let (path, _) = &manifests[first];
+        let (_, other) = &manifests[second];
         return Err(PanelError::Manifest {
             path: path.clone(),
             field: "outputs.features".to_owned(),
-            problem: format!("{} gives features already, and a panel has only one set of them", first.id),
-            remedy: "remove it here, or leave one of the two out with experts.only".to_owned(),
+            problem: format!(
+                "{} gives features with the same rank, and a panel has only one set of them",
+                other.id
+            ),
+            remedy: "give one of the two a greater outputs.features_rank, or leave one out with experts.only"
+                .to_owned(),
         });
+    }
+    ranked.pop();
+    for (_, place) in ranked {
+        manifests[place].1.drop_features();
     }
     Ok(())
 }

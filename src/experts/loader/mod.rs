@@ -14,11 +14,13 @@ use std::collections::BTreeMap;
 
 use self::build::PanelBuilder;
 use self::external_data::read_graph;
+pub use self::files::precisions;
 use self::files::read_manifests;
 pub(crate) use self::parts::{Backends, MissingParts, Model, PanelParts};
 use self::parts::{Graphs, LoadError};
 use super::backend::ModelBackend;
-use super::backend::onnx::session::{Graph, GraphBytes, environment};
+use super::backend::onnx::environment::environment;
+use super::backend::onnx::session::{Graph, GraphBytes};
 use super::config::PanelConfig;
 use super::error::PanelError;
 use super::info::{EncoderInfo, ExpertInfo, State};
@@ -106,9 +108,18 @@ pub(super) fn load(config: &PanelConfig) -> Result<PanelParts, PanelError> {
 fn load_part(config: &PanelConfig, model: Option<&str>) -> Result<PanelParts, PanelError> {
     let manifests = read_manifests(config)?;
     let provider = config.provider.word();
+    let mut experts: Vec<_> =
+        manifests.iter().filter_map(|manifest| ExpertInfo::of(manifest, &provider)).collect();
+    for expert in &mut experts {
+        if let Some(encoder) = manifests.iter().find(|manifest| expert.encoder.as_ref() == Some(&manifest.id))
+        {
+            expert.on_encoder(encoder);
+        }
+    }
+    let encoder = manifests.iter().find_map(|manifest| EncoderInfo::of(manifest, &provider));
     let parts = PanelParts {
-        experts: manifests.iter().filter_map(|manifest| ExpertInfo::of(manifest, &provider)).collect(),
-        encoder: manifests.iter().find_map(|manifest| EncoderInfo::of(manifest, &provider)),
+        experts,
+        encoder: encoder.map(|encoder| encoder.beside(&manifests)),
         tokenizers: Vec::new(),
         models: Vec::new(),
         prompts: Vec::new(),

@@ -4,6 +4,7 @@
 
 mod ask;
 pub(super) mod guard;
+mod languages;
 mod parse;
 mod raw;
 pub(super) mod remote;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 pub use ask::Ask;
 use guard::Guard;
+pub use languages::Languages;
 use remote::Remote;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -50,6 +52,27 @@ impl Kind {
             Self::Rules => "rules",
             Self::Remote => "remote",
             Self::Guard => "guard",
+        }
+    }
+}
+
+/// The arithmetic of an encoder's dense layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// Single-precision floating point.
+    #[default]
+    Float32,
+    /// Products of bytes, with scales that do not depend on the texts.
+    Int8,
+}
+
+impl Precision {
+    /// The precision's name in the configuration.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Float32 => "float32",
+            Self::Int8 => "int8",
         }
     }
 }
@@ -219,10 +242,31 @@ pub(super) struct Scores {
 /// The tables of a manifest that depend on its kind.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Body {
-    Encoder { graph: GraphFiles, tokenizer: TokenizerSpec, embedding: String, features: Option<String> },
-    Head { graph: GraphFiles, encoder: String, embedding: String, scores: Scores },
-    Classifier { graph: GraphFiles, input: TextInput, scores: Scores },
-    Rules { file: HashedFile },
+    /// `graph` is the one that runs. `int8`: its graph with static integer arithmetic, if it has one.
+    Encoder {
+        graph: GraphFiles,
+        int8: Option<GraphFiles>,
+        precision: Precision,
+        tokenizer: TokenizerSpec,
+        embedding: String,
+        features: Option<String>,
+        /// Of the encoders of a panel that could give the features, the one with the greatest rank does.
+        features_rank: u32,
+    },
+    Head {
+        graph: GraphFiles,
+        encoder: String,
+        embedding: String,
+        scores: Scores,
+    },
+    Classifier {
+        graph: GraphFiles,
+        input: TextInput,
+        scores: Scores,
+    },
+    Rules {
+        file: HashedFile,
+    },
     Remote(Box<Remote>),
     Guard(Box<Guard>),
 }
@@ -243,6 +287,8 @@ pub(super) struct Manifest {
     pub(super) view: View,
     /// The speakers of judged turns on which the expert votes.
     pub(super) roles: Vec<Role>,
+    /// The languages of judged texts on which the expert votes, or to which an encoder gives features.
+    pub(super) languages: Languages,
     /// When the expert is asked.
     pub(super) ask: Ask,
     pub(super) body: Body,
@@ -297,6 +343,40 @@ impl Manifest {
                     && prompt(guard) == prompt(another)
             }
             _ => false,
+        }
+    }
+
+    /// Selects the graph of an encoder that has one of this precision. Other experts stay as they are. Returns `true` if
+    /// the graph of this precision runs.
+    pub(super) fn select_precision(&mut self, wanted: Precision) -> bool {
+        let Body::Encoder { graph, int8, precision, .. } = &mut self.body else {
+            return false;
+        };
+        if wanted == Precision::Int8
+            && let Some(int8) = int8.take()
+        {
+            (*graph, *precision) = (int8, Precision::Int8);
+        }
+        *precision == wanted
+    }
+
+    /// Leaves out the features of an encoder on a panel where another one gives them.
+    pub(super) fn drop_features(&mut self) {
+        if let Body::Encoder { features, .. } = &mut self.body {
+            *features = None;
+        }
+    }
+
+    /// Returns `true` if this is an encoder that has an int8 graph beside the selected one.
+    pub(super) fn has_int8(&self) -> bool {
+        matches!(self.body, Body::Encoder { int8: Some(_), .. })
+    }
+
+    /// The precision of an encoder's graph. That of other experts is float32.
+    pub(super) fn precision(&self) -> Precision {
+        match self.body {
+            Body::Encoder { precision, .. } => precision,
+            _ => Precision::Float32,
         }
     }
 

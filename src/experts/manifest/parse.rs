@@ -38,16 +38,31 @@ impl Manifest {
             return Err(validator.error("id", "is not the folder's name", "rename one of the two"));
         }
         let (view, roles, ask) = (validator.view(&raw)?, validator.roles(&raw)?, validator.ask(&raw)?);
+        let languages = validator.languages(&raw)?;
         let body = validator.body(&mut raw)?;
         let RawManifest { id, kind, description, licence, source, alone, quality, .. } = raw;
         let sha256 = Sha256::digest(text).into();
-        Ok(Self { id, sha256, kind, description, licence, source, alone, view, roles, ask, body, quality })
+        Ok(Self {
+            id,
+            sha256,
+            kind,
+            description,
+            licence,
+            source,
+            alone,
+            view,
+            roles,
+            languages,
+            ask,
+            body,
+            quality,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Ask, Body, Padding, Side, TextInput, View};
+    use super::super::{Ask, Body, Languages, Padding, Precision, Side, TextInput, View};
     use super::*;
     use crate::core::event::Role;
 
@@ -130,6 +145,47 @@ mod tests {
         assert_eq!(field(&format!("{rules}view = \"conversation\"\n")), "view");
         let encoder = rules.replace("rules", "encoder");
         assert_eq!(field(&format!("{encoder}roles = [\"user\"]\n")), "roles");
+    }
+
+    #[test]
+    fn languages_are_parsed() {
+        let with = |keys: &str| head().replace("encoder =", &format!("{keys}\nencoder ="));
+        assert_eq!(parse(&head()).unwrap().languages, Languages::All);
+        let found = parse(&with("languages = [\"en\", \"de\"]")).unwrap().languages;
+        assert_eq!(found.to_string(), "de, en");
+        for keys in ["[]", "[\"en\", \"en\"]", "[\"english\"]", "[\"EN\"]", "[\"unknown\"]"] {
+            assert_eq!(field(&with(&format!("languages = {keys}"))), "languages", "{keys}");
+        }
+        let encoder = "id = \"injection\"\nkind = \"encoder\"\ndescription = \"d\"\nlicence = \"MIT\"\nsource = \"s\"\n";
+        assert_eq!(field(&format!("{encoder}languages = [\"en\"]\n")), "languages");
+        let ranked = "languages = [\"en\"]\n[outputs]\nfeatures = \"f\"\n";
+        assert_eq!(field(&format!("{encoder}{ranked}")), "model", "the languages are those of its features");
+    }
+
+    #[test]
+    fn an_encoder_may_have_a_second_graph_in_int8() {
+        let encoder = "id = \"injection\"\nkind = \"encoder\"\ndescription = \"d\"\nlicence = \"MIT\"\nsource = \"s\"\n";
+        let file = |table: &str, name: &str, hash: &str| {
+            format!("[{table}]\nfile = \"{name}\"\nsha256 = \"{hash}\"\n")
+        };
+        let int8 = |name: &str| file("int8", name, &"1".repeat(64));
+        let rest = format!(
+            "{}max_tokens = 8\n[inputs]\nids = \"ids\"\n[outputs]\nembedding = \"e\"\n",
+            file("tokenizer", "tokenizer.json", ZEROS)
+        );
+        let with = |int8: &str| format!("{encoder}{}{int8}{rest}", file("model", "model.onnx", ZEROS));
+        let mut plain = parse(&with("")).unwrap();
+        assert!(!plain.has_int8() && !plain.select_precision(Precision::Int8));
+        assert!(plain.select_precision(Precision::Float32));
+        let mut both = parse(&with(&int8("model-int8.onnx"))).unwrap();
+        assert!(both.has_int8() && both.precision() == Precision::Float32 && both.model() == Some([0; 32]));
+        assert!(both.select_precision(Precision::Int8) && both.precision() == Precision::Int8);
+        assert_eq!(both.model(), Some([0x11; 32]));
+        assert_eq!(field(&with(&int8("../model-int8.onnx"))), "int8.file");
+        let external =
+            format!("{}[[int8.external_data]]\nfile = \"x\"\nsha256 = \"{ZEROS}\"\n", int8("m.onnx"));
+        assert_eq!(field(&with(&external)), "int8.external_data");
+        assert_eq!(field(&head().replace("[quality]", &format!("{}[quality]", int8("m.onnx")))), "int8");
     }
 
     #[test]

@@ -61,6 +61,7 @@ pub(super) struct RawInputs {
 pub(super) struct RawOutputs {
     pub(super) embedding: Option<String>,
     pub(super) features: Option<String>,
+    pub(super) features_rank: Option<u32>,
     pub(super) scores: Option<String>,
     pub(super) activation: Option<Activation>,
     pub(super) read: Option<String>,
@@ -79,8 +80,10 @@ pub(super) struct RawManifest {
     pub(super) alone: bool,
     pub(super) view: Option<String>,
     pub(super) roles: Option<Vec<String>>,
+    pub(super) languages: Option<Vec<String>>,
     pub(super) ask: Option<Ask>,
     pub(super) model: Option<RawModel>,
+    pub(super) int8: Option<RawModel>,
     pub(super) rules: Option<RawFile>,
     pub(super) endpoint: Option<RawEndpoint>,
     pub(super) request: Option<RawRequest>,

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use super::raw::{RawFile, RawInputs, RawManifest, RawModel, RawOutputs, RawText, RawTokenizer};
 use super::{
-    Ask, Body, Calibration, GraphFiles, HashedFile, Kind, Label, Scores, TextInput, TokenizerSpec, View,
-    is_plain_file,
+    Ask, Body, Calibration, GraphFiles, HashedFile, Kind, Label, Languages, Precision, Scores, TextInput,
+    TokenizerSpec, View, is_plain_file,
 };
 use crate::core::event::Role;
+use crate::core::language::Language;
 use crate::experts::error::PanelError;
 
 /// The greatest number of labels of one expert.
@@ -80,7 +81,11 @@ impl Validator<'_> {
     }
 
     pub(super) fn graph(&self, model: Option<RawModel>, kind: Kind) -> Result<GraphFiles, PanelError> {
-        let model = self.require(model, "model", kind)?;
+        self.graph_files(self.require(model, "model", kind)?, "model")
+    }
+
+    /// The graph that a table describes, which is `model` or `int8`.
+    fn graph_files(&self, model: RawModel, table: &'static str) -> Result<GraphFiles, PanelError> {
         if model.external_data.len() > MAX_EXTERNAL_FILES {
             let remedy = format!("save the graph with its weights in at most {MAX_EXTERNAL_FILES} files");
             return Err(self.error("model.external_data", "lists too many files", remedy));
@@ -94,7 +99,17 @@ impl Validator<'_> {
             }
             external.push(file);
         }
-        Ok(GraphFiles { file: self.hashed_file(&model.file, &model.sha256, "model")?, external })
+        Ok(GraphFiles { file: self.hashed_file(&model.file, &model.sha256, table)?, external })
+    }
+
+    /// The graph of an encoder with integer arithmetic, if there is one. Its weights are in the file itself.
+    fn int8(&self, model: Option<RawModel>) -> Result<Option<GraphFiles>, PanelError> {
+        let Some(model) = model else { return Ok(None) };
+        if !model.external_data.is_empty() {
+            let remedy = "save the graph with its weights in one file";
+            return Err(self.error("int8.external_data", "means nothing there", remedy));
+        }
+        self.graph_files(model, "int8").map(Some)
     }
 
     fn tokenizer(
@@ -163,6 +178,7 @@ impl Validator<'_> {
     ) -> Result<Scores, PanelError> {
         self.forbid(outputs.embedding.is_some(), "outputs.embedding", kind)?;
         self.forbid(outputs.features.is_some(), "outputs.features", kind)?;
+        self.forbid(outputs.features_rank.is_some(), "outputs.features_rank", kind)?;
         let output = self.require(outputs.scores, "outputs.scores", kind)?;
         let scores = self.labels(labels, calibration, &output)?;
         Ok(Scores { activation: outputs.activation, read: outputs.read, ..scores })
@@ -214,6 +230,24 @@ impl Validator<'_> {
         Ok(roles)
     }
 
+    /// The languages of judged texts on which the expert votes, or to which an encoder gives features. An encoder does not
+    /// vote; its heads name theirs.
+    pub(super) fn languages(&self, raw: &RawManifest) -> Result<Languages, PanelError> {
+        let Some(codes) = &raw.languages else {
+            return Ok(Languages::All);
+        };
+        let has_features = raw.outputs.as_ref().is_some_and(|outputs| outputs.features.is_some());
+        if raw.kind == Kind::Encoder && !has_features {
+            let problem = "is for the features of an encoder, and it gives none";
+            return Err(self.error("languages", problem, "remove it here; heads name their own languages"));
+        }
+        Languages::of_codes(codes).ok_or_else(|| {
+            let known: Vec<_> = Language::KNOWN.iter().map(|known| format!("\"{known}\"")).collect();
+            let problem = "is empty, names a language twice, or names an unknown one";
+            self.error("languages", problem, format!("give some of {}, or remove it", known.join(", ")))
+        })
+    }
+
     /// When the expert is asked. An encoder does not vote, and all rules read a text together.
     pub(super) fn ask(&self, raw: &RawManifest) -> Result<Ask, PanelError> {
         let is_alone = !matches!(raw.kind, Kind::Encoder | Kind::Rules);
@@ -233,10 +267,21 @@ impl Validator<'_> {
             Kind::Encoder => {
                 self.forbid(outputs.scores.is_some(), "outputs.scores", kind)?;
                 self.forbid(outputs.activation.is_some(), "outputs.activation", kind)?;
+                if outputs.features_rank.is_some() && outputs.features.is_none() {
+                    let problem = "means nothing without outputs.features";
+                    return Err(self.error(
+                        "outputs.features_rank",
+                        problem,
+                        "name that output, or remove it",
+                    ));
+                }
                 Body::Encoder {
                     graph: self.graph(raw.model.take(), kind)?,
+                    int8: self.int8(raw.int8.take())?,
+                    precision: Precision::Float32,
                     tokenizer: self.tokenizer(raw.tokenizer.take(), inputs, kind)?,
                     embedding: self.require(outputs.embedding, "outputs.embedding", kind)?,
+                    features_rank: outputs.features_rank.unwrap_or(0),
                     features: outputs.features,
                 }
             }
@@ -280,6 +325,7 @@ impl Validator<'_> {
             kind,
         )?;
         self.forbid(kind != Kind::Classifier && raw.text.is_some(), "text", kind)?;
+        self.forbid(kind != Kind::Encoder && raw.int8.is_some(), "int8", kind)?;
         self.forbid(kind != Kind::Rules && raw.rules.is_some(), "rules", kind)?;
         self.forbid(kind != Kind::Remote && raw.endpoint.is_some(), "endpoint", kind)?;
         self.forbid(kind != Kind::Remote && raw.request.is_some(), "request", kind)?;

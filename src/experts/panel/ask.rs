@@ -10,11 +10,13 @@ use crate::core::event::{Conversation, Role};
 use crate::core::text::{is_blank, reveal};
 use crate::core::vote::Abstention;
 use crate::experts::backend::result::catch_panic;
+use crate::experts::backend::rules::RulesText;
 use crate::experts::error::PanelError;
 use crate::experts::loader::Model;
 use crate::experts::manifest::Kind;
 use crate::experts::pending::{AnswerSink, PartialAnswer, PendingAnswer};
 use crate::experts::scheduler::work::Submission;
+use crate::language::{Detection, detect};
 
 /// The experts that are asked about a text even while the stream is shrunk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -140,9 +142,13 @@ impl Panel {
             return Submission::without_requests(answer);
         }
         self.refuse_other_roles(judged.role, &mut answer);
+        let detection = detect(&revealed.text);
+        answer.language = detection.language;
+        self.refuse_other_languages(&detection, &mut answer);
         self.leave_out(&question.asked, &mut answer);
-        let wants_features = !matches!(question.asked, Asked::Only(_));
-        let mut requests = QuestionRequests::new(self, &question.conversation, &revealed.text, terms);
+        let wants_features = !matches!(question.asked, Asked::Only(_)) && self.gives_features(&detection);
+        let text = revealed.text.as_ref();
+        let mut requests = QuestionRequests::new(self, &question.conversation, text, terms, wants_features);
         for (number, model) in self.models.iter().enumerate() {
             let is_asked = model.experts.iter().any(|expert| answer.is_asked(*expert));
             // An encoder is asked for its features, even if none of its heads is asked.
@@ -159,8 +165,14 @@ impl Panel {
         let requests = requests.requests;
         let asks_rules = terms.votes && self.scheduler.has_rules() && self.asks_rules(&answer);
         let parts = requests.len() + usize::from(asks_rules);
+        let rules_text = RulesText { text: judged.text.as_str().into(), detection };
         let answer = Arc::new(PendingAnswer::new(sink, question.key, terms.timeout, answer, parts));
-        Submission { answer, requests, rules_text: asks_rules.then(|| revealed.text.as_ref().into()) }
+        Submission { answer, requests, rules_text: asks_rules.then_some(rules_text) }
+    }
+
+    /// Returns `true` if the encoder gives features to texts of the language.
+    fn gives_features(&self, detection: &Detection) -> bool {
+        self.encoder.as_ref().is_some_and(|encoder| encoder.languages.include(detection))
     }
 
     /// The experts that are not asked abstain, unless they have another reason.
@@ -181,6 +193,15 @@ impl Panel {
         for (expert_index, expert) in self.experts.iter().enumerate() {
             if !expert.roles.contains(&role) {
                 answer.abstain(&[expert_index], Abstention::WrongRole);
+            }
+        }
+    }
+
+    /// The experts that do not read the language of the text abstain.
+    fn refuse_other_languages(&self, detection: &Detection, answer: &mut PartialAnswer) {
+        for (expert_index, expert) in self.experts.iter().enumerate() {
+            if !expert.languages.include(detection) {
+                answer.abstain(&[expert_index], Abstention::Language);
             }
         }
     }

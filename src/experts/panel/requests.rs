@@ -47,6 +47,8 @@ pub(super) struct QuestionRequests<'a> {
     /// The judged text, with what was hidden in it.
     judged: &'a str,
     terms: Terms,
+    /// The features of the judged turn are wanted.
+    wants_features: bool,
     /// The tokens of the judged turn by tokenizer. `None`: the tokenizer failed.
     turns: HashMap<usize, Option<Arc<Tokens>>>,
     /// The tokens of the conversation by tokenizer and view.
@@ -61,9 +63,10 @@ impl<'a> QuestionRequests<'a> {
         conversation: &'a Conversation,
         judged: &'a str,
         terms: Terms,
+        wants_features: bool,
     ) -> Self {
         let (turns, contexts) = (HashMap::new(), HashMap::new());
-        Self { panel, conversation, judged, terms, turns, contexts, requests: Vec::new() }
+        Self { panel, conversation, judged, terms, wants_features, turns, contexts, requests: Vec::new() }
     }
 
     /// Adds the requests for a model that reads text.
@@ -209,7 +212,7 @@ impl<'a> QuestionRequests<'a> {
         for (place, ids) in windows.iter().enumerate() {
             let key = RequestKey { model: number, ids: Arc::clone(ids), votes: self.terms.votes };
             let cost = self.panel.profiles[number].cost(ids.len());
-            let gives_features = place == 0 && matches!(span, Span::Turn);
+            let gives_features = self.wants_features && place == 0 && matches!(span, Span::Turn);
             self.requests.push(Request { key, cost, span: span.clone(), gives_features, remote: None });
         }
         !windows.is_empty()

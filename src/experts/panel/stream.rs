@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Select, Sender, bounded};
 
 use super::ask::{Asked, Question, Terms, UnderLoad};
 use super::{Answer, Panel};
@@ -19,6 +19,30 @@ use crate::{crash, panics};
 
 /// The greatest number of texts that are tokenised together. Then they go to the scheduler.
 const TOKENIZE_BATCH: usize = 16;
+
+/// How long the texts of a stream wait, and their place among those of other streams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waits {
+    /// The time that a text waits at most for others of its length while a worker is free.
+    pub delay: Duration,
+    /// The time by which a text counts as older than it is. Of the texts that wait for a model, the one that counts as the
+    /// oldest runs first: a text runs before texts of other streams that came up to this time before it, and after all
+    /// that have waited longer. So neither stream waits forever for the other.
+    pub head_start: Duration,
+}
+
+impl From<Duration> for Waits {
+    fn from(delay: Duration) -> Self {
+        Self { delay, head_start: Duration::ZERO }
+    }
+}
+
+impl Waits {
+    /// Returns when a text that came at `at` is due. It is in the past for a text with a head start.
+    fn due(self, at: Instant) -> Instant {
+        (at + self.delay).checked_sub(self.head_start).unwrap_or(at)
+    }
+}
 
 /// A conversation that waits to be tokenised.
 struct Submitted {
@@ -46,7 +70,7 @@ struct TokenizeThread {
     sink: Arc<AnswerSink>,
     times: Sender<Duration>,
     shrunk: Arc<AtomicBool>,
-    delay: Duration,
+    waits: Waits,
 }
 
 impl TokenizeThread {
@@ -55,7 +79,7 @@ impl TokenizeThread {
         while let Ok(first) = self.texts.recv() {
             crash::point("panel.read");
             // The time that the oldest text waits here counts.
-            let due = first.at + self.delay;
+            let due = self.waits.due(first.at);
             let texts: Vec<_> =
                 std::iter::once(first).chain(self.texts.try_iter()).take(TOKENIZE_BATCH).collect();
             let shrunk = self.shrunk.load(Ordering::Relaxed);
@@ -69,13 +93,13 @@ impl TokenizeThread {
 }
 
 impl Panel {
-    /// Opens a stream for at most `room` texts at a time. A text waits at most `delay` for others of its length while a
-    /// worker is free.
+    /// Opens a stream for at most `room` texts at a time. `waits` is the time that a text waits at most for others of its
+    /// length while a worker is free, or that time with a head start.
     ///
     /// # Errors
     /// Returns an error if no thread can be started.
-    pub fn stream(self: &Arc<Self>, room: usize, delay: Duration) -> Result<Stream, PanelError> {
-        let room = room.max(1);
+    pub fn stream(self: &Arc<Self>, room: usize, waits: impl Into<Waits>) -> Result<Stream, PanelError> {
+        let (room, waits) = (room.max(1), waits.into());
         let (texts, waiting) = bounded::<Submitted>(room);
         let (times, tokenise_times) = bounded(room);
         let (sink, answers) = AnswerSink::new();
@@ -99,7 +123,7 @@ impl Panel {
                 sink: Arc::clone(&stream.sink),
                 times: times.clone(),
                 shrunk: Arc::clone(&stream.shrunk),
-                delay,
+                waits,
             };
             let thread = std::thread::Builder::new().name("panel".into()).spawn(move || thread.run());
             stream.threads.push(thread.map_err(|error| PanelError::Threads { reason: error.to_string() })?);
@@ -177,6 +201,16 @@ impl Stream {
         }?;
         self.inside = self.inside.saturating_sub(1);
         Some((key, self.panel.answer(answer)))
+    }
+
+    /// Waits until an answer can be taken, until `more` has a message or is closed, or for `timeout`.
+    pub fn wait_with<T>(&self, more: Option<&Receiver<T>>, timeout: Duration) {
+        let mut select = Select::new();
+        select.recv(&self.answers);
+        if let Some(more) = more {
+            select.recv(more);
+        }
+        let _ = select.ready_timeout(timeout);
     }
 
     /// From now on asks only the experts that a text has [`UnderLoad`], or all of them again. The others abstain with

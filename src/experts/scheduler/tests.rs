@@ -1,6 +1,9 @@
 use super::*;
+use crate::core::vote::Abstention;
+use crate::experts::backend::run::CANCEL_TIMEOUT;
 use crate::experts::backend::{Form, Profile};
 use crate::experts::batcher::Limits;
+use crate::experts::loader::MissingParts;
 use crate::experts::pending::{AnswerSink, PartialAnswer};
 
 /// A worker that was added while the model was loaded would lack it forever.

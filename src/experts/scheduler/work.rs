@@ -7,6 +7,7 @@ use crate::core::vote::Abstention;
 use crate::experts::backend::ModelBackend;
 use crate::experts::backend::remote::RemoteRequest;
 use crate::experts::backend::result::TextResult;
+use crate::experts::backend::rules::RulesText;
 use crate::experts::backend::run::InFlightRun;
 use crate::experts::cache::RequestKey;
 use crate::experts::pending::outcome::Span;
@@ -30,7 +31,7 @@ pub(crate) struct Submission {
     pub(crate) answer: Arc<PendingAnswer>,
     pub(crate) requests: Vec<Request>,
     /// The text for the rules, if they are asked. It is one more part of the answer.
-    pub(crate) rules_text: Option<Box<str>>,
+    pub(crate) rules_text: Option<RulesText>,
 }
 
 impl Submission {
@@ -40,10 +41,10 @@ impl Submission {
     }
 }
 
-/// A text for the rules experts. All of them read it in one job, so that it is folded once.
+/// A job of the rules experts. All of them read it in one job, so that it is folded once.
 pub(crate) struct RulesJob {
     pub(crate) answer: Arc<PendingAnswer>,
-    pub(crate) text: Box<str>,
+    pub(crate) text: RulesText,
 }
 
 /// The work of a run.

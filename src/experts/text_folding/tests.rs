@@ -33,9 +33,29 @@ fn look_alikes_become_equal() {
             "ass ass shit faggot fag ass asshole shit nigga kike dicks tits",
         ),
         ("a5$ @55 a55-h0les", "ass @55 a55-holes"),
+        ("A$5, US$55, C$70 and a$5hole", "a$5, us$55, c$70 and asshole"),
+        ("🅺ⓘ🄻🅻 Ⓚ🅘ⓛⓛ", "kill kill"),
+        ("a\u{e006b}\u{e0069}\u{e006c}\u{e006c} b", "a kill b"),
         ("🇩🇪 👨‍👩‍👧", "🇩🇪 👨👩👧"),
     ] {
         assert_eq!(folded(text), expected, "{text:?}");
+    }
+}
+
+fn readings(text: &str) -> Vec<String> {
+    fold(text).readings().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_text_has_a_reading_for_each_way_to_split_or_spell_it() {
+    for (text, expected) in [
+        ("kill\u{200b}yourself", vec!["killyourself", "kill yourself"]),
+        ("k\u{200b}ill", vec!["kill", "k ill"]),
+        ("FUUUCK", vec!["fuuuck", "fuck", "fuuck"]),
+        ("f u c k", vec!["f u c k", "fuck"]),
+        ("soft\u{ad}ly, \u{200b}aardvarks", vec!["softly, aardvarks"]),
+    ] {
+        assert_eq!(readings(text), expected, "{text:?}");
     }
 }
 
@@ -57,11 +77,9 @@ fn a_text_that_grows_too_large_is_cut() {
 
 /// The text, folded character by character.
 fn one_by_one(text: &str) -> String {
-    let done = Folded { text: String::new(), truncated: false, letters: Letters::default() };
-    let mut folder = Folder { done, token: String::new() };
-    assert!(normalize(text, &mut Letters::default()).all(|c| folder.push(c)));
-    folder.end_token();
-    folder.done.text.trim_end().to_owned()
+    let mut folder = Folder::new(0);
+    assert!(normalize(&reveal(text).text, &mut Letters::default()).all(|c| folder.push(c)));
+    folder.finish().text
 }
 
 proptest! {

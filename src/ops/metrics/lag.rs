@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::list::{LAG, LAG_SECONDS};
+use super::signed;
 
 /// Reports the lag of a group in this process's partitions. A partition that has moved to another process is set to 0 here,
 /// or its last value would stay forever.
@@ -22,12 +23,11 @@ impl Lag {
 
     /// Reports each partition: topic, number, messages not yet read, and the age of the oldest record without a committed
     /// outcome, or `None` if that record has not been read yet.
-    #[expect(clippy::cast_precision_loss, reason = "for people to read")]
     pub fn report<'a>(&mut self, lags: impl IntoIterator<Item = (&'a str, i32, i64, Option<Duration>)>) {
         let mut seen = BTreeSet::new();
         for (topic, partition, messages, age) in lags {
             let number = partition.to_string();
-            LAG.with([&self.group, topic, &number]).set(messages as f64);
+            LAG.with([&self.group, topic, &number]).set(signed(messages));
             if let Some(age) = age {
                 LAG_SECONDS.with([&self.group, topic, &number]).set(age.as_secs_f64());
             }

@@ -82,6 +82,9 @@ metrics! {
         HIDDEN_TEXT: Counter<2> = Kind::Counter, "aegis_hidden_text_total", "decisions", ["policy", "kind"],
             "Decisions committed about events with hidden text in the judged turn, by technique (`tag_characters`, `variation_selectors`, `invisible_characters`, `bidi_controls`, `styled_letters`).",
             "`tag_characters` or `variation_selectors` increasing: somebody hides instructions";
+        LANGUAGES: Counter<2> = Kind::Counter, "aegis_decision_languages_total", "decisions", ["policy", "language"],
+            "Decisions committed, by the language of the judged text (an ISO 639-1 code, or `unknown`).",
+            "a language that no expert reads, for more than 1 % of decisions: add an expert that reads it";
         DISAGREEMENTS: Counter<1> = Kind::Counter, "aegis_disagreements_total", "decisions", ["policy"],
             "Decisions committed for which votes lie on both sides of 0.5.",
             "its share of decisions doubling within an hour";
@@ -124,6 +127,20 @@ metrics! {
         END_TO_END_SECONDS: Histogram<0> = Kind::Histogram(SECONDS), "aegis_end_to_end_seconds", "seconds", [],
             "Time from an event's broker timestamp to the commit of its decision.",
             "p99 above your latency objective";
+    }
+    "Requests" {
+        HTTP_REQUESTS: Counter<2> = Kind::Counter, "aegis_http_requests_total", "requests", ["endpoint", "outcome"],
+            "Moderation requests over HTTP, by endpoint and outcome: `answered`, `invalid` (400, 404, 405, 413), `unauthorized` (401, 403), `limited` (429), `full` (503), `late` (504), `failed` (500).",
+            "`full` or `late` above 1 % of all";
+        HTTP_SECONDS: Histogram<1> = Kind::Histogram(SECONDS), "aegis_http_request_seconds", "seconds", ["endpoint"],
+            "Time from the head of a moderation request to its answer.",
+            "p99 above your gateway's time-out";
+        HTTP_WAITING: Gauge<0> = Kind::Gauge, "aegis_http_waiting_texts", "texts", [],
+            "Texts of requests that are accepted and not answered yet.",
+            "at `http.moderation.queue` for a minute";
+        HTTP_RECORDS: Counter<1> = Kind::Counter, "aegis_http_records_total", "records", ["outcome"],
+            "Events of requests: written to the topic (`written`), written again because the brokers had not confirmed them (`repeated`), lost at the end of the process (`lost`), left out because the topic accepts no record of this size (`too_large`), and read by a scorer, which takes the decision that was answered (`taken`) or does not believe it and decides again: it has no `record_key_file` (`no_key`), another one (`signature`), or an older version (`unreadable`).",
+            "`lost`, `too_large`, `no_key`, `signature` or `unreadable` increasing";
     }
     "Experts" {
         EXPERT_LOADED: Gauge<1> = Kind::Gauge, "aegis_expert_loaded", "boolean", ["expert"],
@@ -370,7 +387,7 @@ metrics! {
             "Limit on file descriptors of the process.",
             "";
         SPANS: Counter<1> = Kind::Counter, "aegis_spans_total", "spans", ["outcome"],
-            "Spans of traced events, by outcome: `sent`, or dropped because the queue was `full`, the collector did not accept them (`failed`) or the process ended first (`stopped`).",
+            "Spans of traced events, requests and labels, by outcome: `sent`, or dropped because the queue was `full`, the collector did not accept them (`failed`) or the process ended first (`stopped`).",
             "`full` or `failed` increasing for ten minutes";
         BUILD_INFO: Gauge<1> = Kind::Gauge, "aegis_build_info", "boolean", ["version"],
             "Always 1; the label is the version of the program.",

@@ -4,8 +4,10 @@
 //! Prometheus base units. Label values come from the configuration and enums, never from records.
 
 mod lag;
+mod learning;
 mod list;
-mod record;
+mod roles;
+mod scoring;
 
 use std::fmt::Write as _;
 
@@ -13,8 +15,10 @@ use metrics::{Label, Unit};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 pub use self::lag::Lag;
+pub use self::learning::*;
 pub use self::list::*;
-pub use self::record::*;
+pub use self::roles::*;
+pub use self::scoring::*;
 
 /// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -96,6 +100,18 @@ handle!(
     /// A histogram with N labels.
     Histogram, metrics::Histogram, histogram
 );
+
+/// Converts to the type of gauges and histograms. Exact up to 2^53.
+#[expect(clippy::cast_precision_loss, reason = "for people to read")]
+fn float(number: u64) -> f64 {
+    number as f64
+}
+
+/// Converts to the type of gauges and histograms. Exact up to 2^53 in size.
+#[expect(clippy::cast_precision_loss, reason = "for people to read")]
+fn signed(number: i64) -> f64 {
+    number as f64
+}
 
 fn unit(words: &str) -> Unit {
     match words {

@@ -1,11 +1,13 @@
-//! The trace context of an event: if it is traced, and the ids of its trace and span.
+//! The trace context of an event or a request: if it is traced, and the ids of its trace and span.
 
-use crate::core::trace::{MAX_LENGTH, SpanId, TRACEPARENT, Traceparent, is_in_share, span_id, trace_id};
+use crate::core::trace::{
+    MAX_LENGTH, SpanId, TRACEPARENT, TraceId, Traceparent, is_in_share, span_id, trace_id,
+};
 
 /// The header with data of tracing vendors.
-const TRACESTATE: &str = "tracestate";
+pub const TRACESTATE: &str = "tracestate";
 /// The longest `tracestate` that is passed on, in bytes: the length that the specification demands.
-const MAX_STATE: usize = 512;
+pub const MAX_STATE: usize = 512;
 
 type Headers = Vec<(String, Option<Vec<u8>>)>;
 
@@ -23,12 +25,12 @@ pub struct RecordPosition<'a> {
     pub time: i64,
 }
 
-/// The ids of one event's span.
+/// The ids of the span of an event or a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trace {
-    /// The span that sent the event. `None` if the trace begins here.
+    /// The span that sent the event or the request. `None` if the trace begins here.
     pub(super) parent: Option<SpanId>,
-    /// The trace and the event's own span.
+    /// The trace and its own span.
     pub(super) own: Traceparent,
     /// The `tracestate`, passed on unchanged.
     pub(super) state: String,
@@ -52,17 +54,41 @@ impl Trace {
         group: &str,
         sample: f64,
     ) -> Option<Self> {
-        let parent = traceparent(headers);
-        if sample <= 0.0 && !parent.is_some_and(Traceparent::is_sampled) {
-            return None;
-        }
         let RecordPosition { topic, partition, offset, time } = place;
         let (partition, offset, time) = (partition.to_le_bytes(), offset.to_le_bytes(), time.to_le_bytes());
         let (group, topic) = (group.as_bytes(), topic.as_bytes());
         let begins = || trace_id(&[b"trace", group, topic, &partition, &offset, &time]);
+        let span = |trace: &TraceId| span_id(&[b"moderate", trace, group, topic, &partition, &offset]);
+        Self::sampled(headers, sample, begins, span)
+    }
+
+    /// Returns the span ids of a request over HTTP with these headers, or `None` if it is not traced. No two requests have
+    /// the same `nonce`.
+    pub(super) fn of_request(
+        headers: &[(String, Option<Vec<u8>>)],
+        nonce: &[u8],
+        sample: f64,
+    ) -> Option<Self> {
+        let begins = || trace_id(&[b"trace", nonce]);
+        Self::sampled(headers, sample, begins, |trace| span_id(&[b"request", trace, nonce]))
+    }
+
+    /// Returns the ids of a span if the trace of `headers` is sampled, or if the span belongs to the share `sample` of the
+    /// others. Without a valid `traceparent`, the trace `begins` here.
+    fn sampled(
+        headers: &[(String, Option<Vec<u8>>)],
+        sample: f64,
+        begins: impl FnOnce() -> TraceId,
+        span: impl FnOnce(&TraceId) -> SpanId,
+    ) -> Option<Self> {
+        let parent = traceparent(headers);
+        let is_sampled = parent.is_some_and(Traceparent::is_sampled);
+        if sample <= 0.0 && !is_sampled {
+            return None;
+        }
         let trace = parent.map_or_else(begins, |parent| parent.trace);
-        let span = span_id(&[b"moderate", &trace, group, topic, &partition, &offset]);
-        if !parent.is_some_and(Traceparent::is_sampled) && !is_in_share(span, sample) {
+        let span = span(&trace);
+        if !is_sampled && !is_in_share(span, sample) {
             return None;
         }
         let own = parent.map_or_else(|| Traceparent::recorded(trace, span), |parent| parent.with_span(span));
@@ -74,7 +100,14 @@ impl Trace {
         })
     }
 
-    /// Makes outputs with these headers children of the event's span: one `traceparent` replaces all others. A `tracestate`
+    /// Returns the ids of a span within this one, of which outputs can be children.
+    #[must_use]
+    pub fn child(&self, name: &str) -> Self {
+        let own = self.own.with_span(self.inner(name));
+        Self { parent: Some(self.own.span), own, state: self.state.clone() }
+    }
+
+    /// Makes outputs with these headers children of this span: one `traceparent` replaces all others. A `tracestate`
     /// is removed if the trace begins here.
     pub fn mark(&self, headers: &mut Headers) {
         let place = headers.iter().position(|(name, _)| name == TRACEPARENT);
@@ -123,6 +156,31 @@ pub(super) mod tests {
         assert_eq!(written, trace.own);
         assert!(written.is_sampled() && written.span != trace.parent.unwrap());
         assert_eq!(written.trace, Traceparent::parse(GIVEN.as_bytes()).unwrap().trace);
+    }
+
+    #[test]
+    fn a_request_continues_its_clients_trace_and_its_texts_are_within_it() {
+        let of = |traceparent: &str, nonce: &[u8], sample: f64| {
+            Trace::of_request(&headers(traceparent), nonce, sample)
+        };
+        let request = of(GIVEN, b"1", 0.0).unwrap();
+        assert_eq!(request.parent, Some([0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7]));
+        assert_eq!(request.own.trace, Traceparent::parse(GIVEN.as_bytes()).unwrap().trace);
+        assert_ne!(request.own.span, of(GIVEN, b"2", 0.0).unwrap().own.span, "each request has its own span");
+        let texts = ["text 0", "text 1"].map(|name| request.child(name));
+        assert_ne!(texts[0].own.span, texts[1].own.span);
+        for text in &texts {
+            assert_eq!((text.parent, text.own.trace), (Some(request.own.span), request.own.trace));
+            assert!(text.own.is_sampled() && text.state == "vendor=x");
+        }
+        for given in [GIVEN.replace("-01", "-00").as_str(), "none of the kind", ""] {
+            assert_eq!(of(given, b"1", 0.0), None, "{given}");
+            let traced =
+                (0..1_000_u32).filter(|number| of(given, &number.to_le_bytes(), 0.25).is_some()).count();
+            assert!((190..310).contains(&traced), "{given}: {traced}");
+            assert!(of(given, b"1", 1.0).unwrap().own.is_sampled());
+        }
+        assert!(of("none of the kind", b"1", 1.0).unwrap().parent.is_none());
     }
 
     #[test]

@@ -1,13 +1,16 @@
-//! Traces: each moderated event and each label is a span, sent to an OpenTelemetry collector by OTLP over HTTP.
+//! Traces: each moderated event, each request over HTTP and each label is a span, sent to an OpenTelemetry collector by
+//! OTLP over HTTP.
 //!
-//! Spans are created when a batch is committed and put into a bounded queue, from which a thread of its own delivers them.
-//! Moderation never waits for delivery: spans that do not fit or are not accepted are dropped and counted. No span contains
-//! text of users.
+//! Spans are created when a batch is committed or a request is answered, and put into a bounded queue, from which a thread of
+//! its own delivers them. Moderation never waits for delivery: spans that do not fit or are not accepted are dropped and
+//! counted. No span contains text of users.
 
 mod context;
 mod delivery;
+mod events;
 mod labels;
 mod post;
+mod requests;
 mod retry;
 mod spans;
 
@@ -23,12 +26,13 @@ use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfi
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanProcessor};
 
-pub use self::context::{RecordPosition, Trace};
+pub use self::context::{MAX_STATE, RecordPosition, TRACESTATE, Trace};
 use self::delivery::{Delivery, SpanQuota};
+pub use self::events::{ExpertRun, Moderation, Outcome, PanelRun};
 pub use self::labels::Labelled;
 use self::post::{CollectorClient, LastError};
+pub use self::requests::{DecidedText, ServedRequest};
 use self::spans::{Clock, Commit, RoleAttributes};
-pub use self::spans::{ExpertRun, Moderation, Outcome, PanelRun};
 use super::metrics;
 use crate::config::Config;
 
@@ -56,7 +60,7 @@ pub struct Settings {
     pub instance: String,
     /// The consumer group.
     pub group: String,
-    /// The share, from 0 to 1, of the events without a sampled trace that are traced.
+    /// The share, from 0 to 1, of the events and requests without a sampled trace that are traced.
     pub sample: f64,
     /// The PEM file of trusted certificate authorities. `None` means those of the system.
     pub authorities: Option<PathBuf>,
@@ -212,7 +216,7 @@ impl Traces {
         let commit = Commit::new(&clock, &pipeline.role, began, records);
         pipeline.send(vec![commit.span(&pipeline.role)]);
         for moderation in moderations {
-            pipeline.send(spans::moderation_spans(moderation, &commit, &clock, &pipeline.role));
+            pipeline.send(events::moderation_spans(moderation, &commit, &clock, &pipeline.role));
         }
     }
 }

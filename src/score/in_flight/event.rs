@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::core::language::Language;
 use crate::core::ledger::TextFeatures;
 use crate::core::vote::Vote;
 use crate::experts::{Answer, RunSpan, UnderLoad};
@@ -18,6 +19,8 @@ pub struct AnsweredEvent {
     pub votes: Vec<Vote>,
     /// The features of the judged text, if the panel has an encoder.
     pub features: Option<TextFeatures>,
+    /// The language of the judged text.
+    pub language: Language,
     /// The times of the event's stages.
     pub times: EventTimes,
     /// The terms of its submission.
@@ -55,7 +58,7 @@ pub(super) struct AnsweredVotes {
 impl AnsweredEvent {
     /// The event while `experts` are asked.
     pub(super) fn asked_again(self, experts: Arc<[usize]>) -> InFlightEvent {
-        let Self { event, votes, features, times, submitted } = self;
+        let Self { event, votes, features, times, submitted, .. } = self;
         let known = AnsweredVotes { votes, features, runs: times.runs };
         InFlightEvent { event, submitted, before: Some(Box::new((known, experts))) }
     }
@@ -65,7 +68,7 @@ impl InFlightEvent {
     /// The event with the panel's answer, which is added to the answers of the phases before.
     pub(super) fn answered(self, answer: Answer) -> AnsweredEvent {
         let Self { event, submitted, before } = self;
-        let Answer { mut votes, reading: mut features, ran: mut runs, .. } = answer;
+        let Answer { mut votes, reading: mut features, language, ran: mut runs, .. } = answer;
         if let Some(before) = before {
             let (mut known, experts) = *before;
             for at in experts.iter() {
@@ -79,6 +82,6 @@ impl InFlightEvent {
         }
         let (submitted_at, answered_at) = (submitted.at, Instant::now());
         let times = EventTimes { read_at: event.read_at, submitted_at, answered_at, runs };
-        AnsweredEvent { event, votes, features, times, submitted }
+        AnsweredEvent { event, votes, features, language, times, submitted }
     }
 }

@@ -18,10 +18,9 @@ impl ScorePipeline<'_> {
             return;
         }
         self.reported_at = Instant::now();
-        self.in_flight.report(self.health, &self.panel.shadow);
-        self.predictors.report(self.health, now());
+        self.scorer.report(self.health);
         self.share_budgets();
-        if let Some(budgets) = self.decider.budgets() {
+        if let Some(budgets) = self.scorer.decider.budgets() {
             budgets.report(self.reported_at);
         }
         let source = self.reader.source().health();
@@ -38,10 +37,10 @@ impl ScorePipeline<'_> {
         }));
         self.health.waits(COMMITTING, self.batch.waiting_since(&source.lag), self.stalled_after);
         let lag = source.lag.iter().fold(0_i64, |sum, (_, messages)| sum.saturating_add(*messages));
-        let age = self.in_flight.oldest_timestamp().map_or(0, |then| now().saturating_sub(then));
+        let age = self.scorer.in_flight.oldest_timestamp().map_or(0, |then| now().saturating_sub(then));
         let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
         if let Some(shrunk) = self.load_shedder.update(lag, age, Instant::now()) {
-            self.in_flight.shrink(shrunk);
+            self.scorer.in_flight.shrink(shrunk);
             tracing::warn!(shrunk, lag, age_ms = age.as_millis(), "load: whether the panel is shrunk");
         }
     }

@@ -10,13 +10,15 @@ use crate::experts::State;
 use crate::kafka::{Follower, From, Outbox, Source, Start};
 use crate::ops::{Health, Traces, metrics};
 use crate::registry::{Encodings, Registry};
+use crate::score::backlog::Backlog;
 use crate::score::committer::{Committer, ReviewRequests};
+use crate::score::event_scorer::EventScorer;
 use crate::score::in_flight::InFlightEvents;
 use crate::score::load_shedder::LoadShedder;
 use crate::score::open_batch::OpenBatch;
 use crate::score::outcome::Decider;
 use crate::score::oversized::OversizedReplacer;
-use crate::score::predictors::Predictors;
+use crate::score::predictors::{PanelIdentity, Predictors};
 use crate::score::reader::EventReader;
 use crate::score::{IDLE_WAIT, PanelHandle, Score, ScoreError, now};
 
@@ -61,12 +63,14 @@ impl<'a> ScorePipeline<'a> {
             committer,
             reader: EventReader::new(source, registry, config),
             batch: OpenBatch::new(config, connection),
-            decider: Decider::new(config, &policies, &panel, encodings.decisions, traces),
-            in_flight,
-            predictors,
-            policies,
-            panel,
-            behind: false,
+            scorer: EventScorer {
+                decider: Decider::new(config, &policies, &panel, encodings.decisions, traces),
+                in_flight,
+                predictors,
+                policies,
+                panel,
+            },
+            backlog: Backlog::default(),
             surge,
             surge_reason: None,
             load_shedder: LoadShedder::new((&config.score).into()),
@@ -80,10 +84,11 @@ impl<'a> ScorePipeline<'a> {
     }
 }
 
-/// Follows the predictors' topic until everything that was published before is read, and each pinned predictor can be used.
+/// Follows the predictors' topic until everything that was published before is read, and the one in use of each policy
+/// fits the panel.
 /// Until then this scorer does not join the group, so that it decides nothing with another predictor. Returns `None` if
 /// shutdown was requested first.
-fn open_predictors(
+pub fn open_predictors(
     score: &Score,
     health: &Health,
     policies: &Arc<Policies>,
@@ -93,7 +98,9 @@ fn open_predictors(
     let timeout = || connection.request_timeout(OPEN_TIMEOUT);
     let open = || Ok(Follower::open(connection, weights, &From::Beginning, timeout())?);
     let Some(follower) = score.retry(open)? else { return Ok(None) };
-    let mut predictors = Predictors::new(follower, policies, panel.identity())?;
+    let changes_encoder = score.config.experts.change_encoder;
+    let identity = PanelIdentity { changes_encoder, ..panel.identity() };
+    let mut predictors = Predictors::new(follower, policies, identity)?;
     let mut policies = Arc::clone(policies);
     while !predictors.is_ready() {
         if score.shutdown.requested() {

@@ -3,6 +3,7 @@
 use crate::config::Policies;
 use crate::core::event::Millis;
 use crate::core::features::EncoderId;
+use crate::core::hash::hex;
 use crate::core::policy::{Policy, Release};
 use crate::core::predictor::{Predictor, PredictorError, Published};
 
@@ -29,6 +30,8 @@ pub struct PanelIdentity {
     pub experts: Vec<String>,
     /// The encoder, if there is one.
     pub encoder: Option<EncoderId>,
+    /// The group is changing to this encoder: a predictor that nobody has pinned may read another one's features.
+    pub changes_encoder: bool,
 }
 
 /// The newest predictor of a policy.
@@ -230,8 +233,8 @@ impl PolicyPredictor {
         }
     }
 
-    /// Returns `true` if there is no pinned predictor, or it can be used and fits the panel.
-    pub(super) fn is_pin_usable(&self, panel: &PanelIdentity) -> bool {
+    /// Returns `true` if the predictor in use fits the panel, and there is no pinned predictor that cannot be used.
+    pub(super) fn is_in_use_usable(&self, panel: &PanelIdentity) -> bool {
         self.pin_rejection.is_none() && self.misfit(panel).is_none()
     }
 
@@ -240,8 +243,31 @@ impl PolicyPredictor {
         self.newest.rejection.is_none() && self.pin_rejection.is_none() && self.misfit(panel).is_none()
     }
 
-    /// Returns the reason for which the pinned predictor would not do on this panel what it was pinned for.
+    /// Returns the reason for which the predictor in use does not fit the panel.
     fn misfit(&self, panel: &PanelIdentity) -> Option<String> {
+        self.pinned_misfit(panel).or_else(|| self.newest_misfit(panel))
+    }
+
+    /// Returns the reason for which the newest predictor does not fit the panel: it reads the features of another encoder,
+    /// as do the other scorers of the group, or this group is changing its encoder. A panel without features is a choice.
+    fn newest_misfit(&self, panel: &PanelIdentity) -> Option<String> {
+        let newest = self.held.as_ref().unwrap_or(&self.newest.predictor);
+        let (None, Release::Automatic, Some((newest, _))) = (&self.pinned, self.release, newest) else {
+            return None;
+        };
+        let (read, own) = (newest.encoder()?, panel.encoder?);
+        (read != own && !panel.changes_encoder).then(|| {
+            format!(
+                "it reads the features of encoder {}, and this panel has encoder {}; give all scorers the same models and \
+                 experts.encoder, or set experts.change_encoder on all of them to change to another encoder",
+                short(&read),
+                short(&own)
+            )
+        })
+    }
+
+    /// Returns the reason for which the pinned predictor would not do on this panel what it was pinned for.
+    fn pinned_misfit(&self, panel: &PanelIdentity) -> Option<String> {
         let pinned = &self.pinned.as_ref()?.predictor;
         if !pinned.experts().iter().any(|expert| panel.experts.contains(expert)) {
             return Some("none of its experts is on the panel".to_owned());
@@ -261,7 +287,11 @@ impl PolicyPredictor {
                 "policy {policy}: the pinned predictor cannot be used: {reason}: {message}; {choose}"
             ));
         }
-        if let Some(why) = self.misfit(panel) {
+        if let Some(why) = self.newest_misfit(panel) {
+            usable = false;
+            notes.push(format!("policy {policy}: the predictor in use does not fit the panel: {why}"));
+        }
+        if let Some(why) = self.pinned_misfit(panel) {
             usable = false;
             notes.push(format!(
                 "policy {policy}: the pinned predictor does not fit the panel: {why}; {choose}"
@@ -287,6 +317,11 @@ impl PolicyPredictor {
         }
         (usable, notes)
     }
+}
+
+/// Returns the first digits of an encoder's id, which `aegis experts list` prints too.
+fn short(encoder: &EncoderId) -> String {
+    hex(encoder)[..8].to_owned()
 }
 
 /// Returns the predictors of all policies, each at its prior.

@@ -16,7 +16,7 @@ pub fn hash(value: impl Hash) -> u64 {
 /// Returns the inputs of a target, which are fixtures of the codec and its own files, in a fixed order.
 pub fn of(target: &Target) -> Vec<Vec<u8>> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let mut paths: Vec<_> = ["v1", "v2", "v3", "v4", "v5", "v6"]
+    let mut paths: Vec<_> = ["v1", "v2", "v3", "v4", "v5", "v6", "v7"]
         .iter()
         .flat_map(|version| {
             let folder = tests.join("fixtures/records").join(version);

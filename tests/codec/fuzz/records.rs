@@ -49,6 +49,34 @@ pub fn event(bytes: &[u8]) -> u64 {
     comes_back(bytes, |bytes| codec::decode_event(bytes, &defaults()), codec::encode_event)
 }
 
+/// Reads an event with the headers of a CloudEvent in structured mode, in binary mode with JSON or text, or with a piece of
+/// the record as its time.
+pub fn cloud_event(bytes: &[u8]) -> u64 {
+    let (which, record) = match bytes {
+        [which @ 0..=3, record @ ..] => (*which, record),
+        record => (0, record),
+    };
+    let header = |name: &str, value: &[u8]| (name.to_owned(), Some(value.to_vec()));
+    let mut headers = vec![header("content-type", b"application/cloudevents+json")];
+    if which > 0 {
+        let kind: &[u8] = if which == 1 { b"application/json" } else { b"text/plain" };
+        headers = vec![header("content-type", kind)];
+        let required = [("ce_specversion", "1.0"), ("ce_id", "e"), ("ce_source", "s"), ("ce_type", "t")];
+        headers.extend(required.map(|(name, value)| header(name, value.as_bytes())));
+    }
+    let (time, record) = if which == 3 { record.split_at(record.len().min(24)) } else { (&[][..], record) };
+    if which == 3 {
+        headers.push(header("ce_time", time));
+    }
+    let read = Received::new(Some(record), &headers, None).event(&defaults());
+    if let Ok(event) = &read {
+        assert!(!event.id.is_empty());
+        let again = codec::decode_event(&codec::encode_event(event, Encoding::Avro).unwrap(), &defaults());
+        assert!(again.as_ref() == Ok(event), "read again as something else");
+    }
+    ending(&read)
+}
+
 /// The pointers to events in other layouts: our own layout, a request with all fields, one text, and a chat.
 static MAPPED: LazyLock<[Defaults; 4]> = LazyLock::new(|| {
     let lines = [

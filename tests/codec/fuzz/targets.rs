@@ -16,6 +16,13 @@ pub struct Target {
 /// All decoders.
 pub const TARGETS: &[Target] = &[
     Target { name: "event", fixtures: &["event.avro", "event.json"], folder: "event", run: records::event },
+    // Events with the headers of a CloudEvent. The first byte selects them.
+    Target {
+        name: "cloud-event",
+        fixtures: &["event.avro", "event.json"],
+        folder: "cloud-event",
+        run: records::cloud_event,
+    },
     Target { name: "label", fixtures: &["label.avro", "label.json"], folder: "label", run: records::label },
     Target {
         name: "decision",

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use aegis::codec::time::{EARLIEST, LATEST, format_millis, parse_millis};
 use aegis::config::{self, Policies};
+use aegis::core::language::Language;
 use aegis::experts::rules::Rules;
 use aegis::experts::text_folding::fold;
 use aegis::experts::{Panel, PanelConfig, external_data};
@@ -149,7 +150,7 @@ pub fn rules(bytes: &[u8]) -> u64 {
     let Ok(text) = std::str::from_utf8(bytes) else { return 1 };
     match Rules::parse(Path::new("rules.toml"), text) {
         Ok(rules) => {
-            let Some(found) = rules.score(&fold(text)) else { return 2 };
+            let Ok(found) = rules.score(&fold(text), Language::Unknown) else { return 2 };
             assert!((0.0..=1.0).contains(&found.score), "{} is no score", found.score);
             hash((0, found.categories.len().min(4)))
         }

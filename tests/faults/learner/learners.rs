@@ -2,10 +2,17 @@
 
 use std::time::Duration;
 
-use aegis::kafka::{Delivery, Outbox};
+use aegis::kafka::{Delivery, GroupProtocol, Outbox};
 
+use super::support::protocols::on_both;
 use super::support::site::Process;
 use super::{Site, about, decide, events, learned, learner, send_labels, wait, written_once};
+
+on_both!(
+    of_two_started_together_one_is_active,
+    one_that_outlived_its_transaction_stands_for_election_again,
+    one_that_hung_in_a_commit_stands_by,
+);
 
 const INFO: [(&str, &str); 1] = [("log.level", "info")];
 const ACTIVE: &str = "this learner is active";
@@ -16,11 +23,16 @@ const OUTLIVED: &str = "another may be active by now: this one stands for electi
 /// The log message of a learner that lost the election before it had anything to commit.
 const SUPERSEDED: &str = "another learner is active now; this one stands by";
 
-#[test]
-fn of_two_started_together_one_is_active() {
+/// Returns a site whose learners stand for election in this protocol.
+fn site(name: &str, protocol: GroupProtocol) -> Site {
+    let protocol = protocol.name();
+    Site::with(&format!("{name}.{protocol}"), &[INFO[0], ("kafka.group_protocol", protocol)])
+}
+
+fn of_two_started_together_one_is_active(protocol: GroupProtocol) {
     const ROUNDS: usize = 10;
     const LABELS: usize = 6;
-    let site = Site::with("together", &INFO);
+    let site = site("together", protocol);
     decide(&site, &events(ROUNDS * LABELS));
     for round in 0..ROUNDS {
         let two = [learner(&site, "one", &[]), learner(&site, "two", &[])];
@@ -62,9 +74,8 @@ fn one_that_was_fenced_ends_with_a_clear_word() {
 
 /// A learner is stopped within its transaction, which expires, and another takes over. When the first continues, it
 /// writes nothing, and stands for election before it could take the id back.
-#[test]
-fn one_that_outlived_its_transaction_stands_for_election_again() {
-    let site = Site::with("outlived", &INFO);
+fn one_that_outlived_its_transaction_stands_for_election_again(protocol: GroupProtocol) {
+    let site = site("outlived", protocol);
     decide(&site, &events(40));
     let mut old = learner(&site, "old", &[("AEGIS_HOLD_AT", "unit.sent:2")]);
     send_labels(&site, (0..20).map(about));
@@ -86,9 +97,8 @@ fn one_that_outlived_its_transaction_stands_for_election_again() {
 
 /// A learner is stopped for longer than a commit may take. It must not take the transactional id back to learn the
 /// outcome of the commit, but stand by and leave the new learner alone.
-#[test]
-fn one_that_hung_in_a_commit_stands_by() {
-    let site = Site::with("hung", &INFO);
+fn one_that_hung_in_a_commit_stands_by(protocol: GroupProtocol) {
+    let site = site("hung", protocol);
     decide(&site, &events(40));
     let mut old = learner(&site, "old", &[("AEGIS_HOLD_AT", "unit.offsets")]);
     send_labels(&site, (0..20).map(about));

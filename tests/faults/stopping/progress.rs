@@ -41,7 +41,7 @@ fn readiness_says_how_far_a_learner_has_come() {
         let store = format!("learn.store={}", site.folder.path().join(point).display());
         let mut learn = site.start_with(
             "learn",
-            &["--set", &store, "--set", "learn.commit_records=10"],
+            &["--set", &store, "--set", "learn.commit_records=50"],
             &[("AEGIS_HOLD_AT", point)],
         );
         learn.holds_still_at(point);

@@ -15,7 +15,7 @@ use aegis::config::Policies;
 use aegis::core::decision::{Decision, DecisionInput, Origin, decide};
 use aegis::core::fold::{Fold, Settings};
 use aegis::core::label::{DecisionRef, Finding};
-use aegis::core::ledger::{LabelRecord, LabelStatus, Record};
+use aegis::core::ledger::{LabelRecord, LabelStatus, Record, RoundId};
 use aegis::core::ledger_state::LedgerState;
 use aegis::core::predictor::{Combined, PredictorRef, Published, Share};
 use aegis::core::review::ReviewRequest;
@@ -164,27 +164,20 @@ impl World {
         let vote = |expert, score| Vote::scored(expert, [1; 32], score, Vec::new());
         let origin =
             Origin { topic: record.topic.to_string(), partition: record.partition, offset: record.offset };
-        let asked = DecisionInput {
-            round_time: record.timestamp.unwrap(),
-            votes: vec![vote("a", 0.2), vote("b", 0.7)],
-            features: None,
-            trace: None,
-            thinning: 1.0,
-            event,
-            origin,
-        };
-        let predictor = PredictorRef {
-            learner: "default".into(),
-            state_hash: [0; 32],
-            rounds: 0,
-            ledger_offset: -1,
-            pinned: false,
-        };
+        let votes = vec![vote("a", 0.2), vote("b", 0.7)];
+        let round_time = record.timestamp.unwrap();
+        let asked = DecisionInput { origin, round_time, ..DecisionInput::example(event, votes) };
         // Every third decision is near the threshold and asks for a review.
         let p = if record.offset % 3 == 0 { 0.48 } else { 0.4 };
         let combined = Combined { probability: Some(p), shares: vec![Share::default(); 2] };
         let policies = Policies::default();
-        self.written(&decide(asked, policies.get("default").unwrap(), predictor, &combined, 1))
+        self.written(&decide(
+            asked,
+            policies.get("default").unwrap(),
+            PredictorRef::prior("default"),
+            &combined,
+            1,
+        ))
     }
 
     fn written(&self, decision: &Decision) -> Produced {
@@ -318,22 +311,8 @@ impl World {
 
 /// Returns the header of a decision in Avro's single-object encoding.
 fn avro_mark() -> Vec<u8> {
-    let event = event(0, "");
-    let origin = Origin { topic: "t".into(), partition: 0, offset: 0 };
-    let asked = DecisionInput {
-        event,
-        origin,
-        round_time: 0,
-        votes: Vec::new(),
-        features: None,
-        trace: None,
-        thinning: 1.0,
-    };
-    let predictor =
-        PredictorRef { learner: "x".into(), state_hash: [0; 32], rounds: 0, ledger_offset: 0, pinned: false };
-    let combined = Combined { probability: None, shares: Vec::new() };
-    let decision = decide(asked, Policies::default().get("default").unwrap(), predictor, &combined, 0);
-    codec::encode_decision(&decision, Encoding::Avro).unwrap()[..10].to_vec()
+    let id = RoundId { tenant: "t".into(), policy: "default".into(), event: "e".into() };
+    codec::encode_decision(&Decision::example(id, 0), Encoding::Avro).unwrap()[..10].to_vec()
 }
 
 /// Returns the indices of the outputs in partition 1 of the decisions.

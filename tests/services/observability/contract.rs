@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aegis::core::language::Language;
 use aegis::core::learners::Name;
 use aegis::ops::metrics::{self, Kind};
 
@@ -20,6 +21,10 @@ pub const UNPROVOKED: &[(&str, &str)] = &[
     ("aegis_spans_total", "nothing is traced here: tests/services/traces"),
     ("aegis_report_failures_total", "the watch never fails here: src/report/watch/tests.rs"),
     ("aegis_report_alarms_total", "nothing changes here: src/report/watch/tests.rs"),
+    ("aegis_http_requests_total", "no request comes here: tests/http"),
+    ("aegis_http_request_seconds", "no request comes here: tests/http"),
+    ("aegis_http_waiting_texts", "no request comes here: tests/http"),
+    ("aegis_http_records_total", "no request comes here: tests/http"),
     ("aegis_review_open_requests", "no console runs here: tests/console/review.rs"),
     ("aegis_review_oldest_age_seconds", "no console runs here"),
     ("aegis_review_claims", "no console runs here"),
@@ -117,6 +122,7 @@ const WORDS: &[(&str, &[&str])] = &[
             "out_of_memory",
             "nothing_read",
             "wrong_role",
+            "language",
             "off_template",
             "not_needed",
             "nothing_to_judge",
@@ -248,6 +254,7 @@ impl Configured {
             "expert" => among(&self.experts) || self.is_member(value),
             "topic" => among(&self.topics),
             "consumergroup" => among(&self.groups),
+            "language" => value == "unknown" || value.parse::<Language>().is_ok(),
             "partition" => value.parse::<usize>().is_ok_and(|number| number < self.partitions),
             _ => WORDS.iter().any(|(name, words)| *name == label && words.contains(&value)),
         }

@@ -3,7 +3,7 @@
 
 mod alerts;
 mod contract;
-mod prometheus;
+pub mod prometheus;
 use crate::support;
 
 use std::collections::{BTreeMap, BTreeSet};

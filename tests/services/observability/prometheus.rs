@@ -20,17 +20,19 @@ pub struct Prometheus {
 impl Prometheus {
     /// Starts a Prometheus that scrapes `target` and evaluates `rules` every second.
     pub fn start(folder: &Path, target: &str, rules: &str) -> Self {
+        fs::write(folder.join("alerts.yml"), rules).unwrap();
+        let targets = format!(
+            "rule_files: [alerts.yml]\nscrape_configs: [{{job_name: aegis, static_configs: [{{targets: ['{target}']}}]}}]\n"
+        );
+        Self::scraping(folder, &targets)
+    }
+
+    /// Starts a Prometheus with further lines of configuration. It scrapes every second.
+    pub fn scraping(folder: &Path, targets: &str) -> Self {
         let bin = bin();
         let config = folder.join("prometheus.yml");
-        fs::write(folder.join("alerts.yml"), rules).unwrap();
-        fs::write(
-            &config,
-            format!(
-                "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [alerts.yml]\n\
-                 scrape_configs: [{{job_name: aegis, static_configs: [{{targets: ['{target}']}}]}}]\n"
-            ),
-        )
-        .unwrap();
+        fs::write(&config, format!("global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n{targets}"))
+            .unwrap();
         let port = free_port();
         let log = fs::File::create(folder.join("prometheus.log")).unwrap();
         let child = Command::new(bin.join("prometheus"))

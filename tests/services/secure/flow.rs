@@ -1,13 +1,16 @@
 //! The lists on the page are sufficient, and errors name missing entries.
 
 use super::needed::nothing_can_be_missing;
-use super::site::{Secured, holds_no_secret, record_holds_no_secret, said, secured};
+use super::site::{Running, Secured, holds_no_secret, record_holds_no_secret, said, secured};
 use crate::support::flow::{
     decisions, event, event_record, label, label_record, ledger, raw, read_all, read_until, send,
 };
+use crate::support::http::post;
 use crate::support::site::poll;
+use aegis::codec::decode_decision;
 use aegis::config::Topics;
 use aegis::core::label::Finding;
+use serde_json::json;
 
 #[test]
 fn the_documented_lists_are_enough_and_whatever_is_missing_is_told() {
@@ -31,7 +34,8 @@ fn the_documented_lists_are_enough_and_whatever_is_missing_is_told() {
     send(&admin, &labels);
     read_until(&admin, "aegis.rounds", "the rounds", |records| ledger(records).len() >= 40);
     read_until(&admin, "aegis.weights", "a predictor", |records| !records.is_empty());
-    for (name, running) in [("score", &score), ("learn", &learn)] {
+    let server = answer_a_request(site);
+    for (name, running) in [("score", &score), ("learn", &learn), ("serve", &server)] {
         for page in ["/metrics", "/readyz?verbose", "/livez"] {
             holds_no_secret(name, &running.page(page));
         }
@@ -55,6 +59,7 @@ fn the_documented_lists_are_enough_and_whatever_is_missing_is_told() {
     site.well("operator", &["verify"]);
     holds_no_secret("score's log", &score.stop());
     holds_no_secret("learn's log", &learn.stop());
+    holds_no_secret("serve's log", &server.stop());
 
     nothing_can_be_missing(site);
     let Topics { events, decisions, review, labels, dlq, rounds, weights, .. } = Topics::default();
@@ -63,6 +68,22 @@ fn the_documented_lists_are_enough_and_whatever_is_missing_is_told() {
         assert!(!records.is_empty(), "{topic}");
         records.iter().for_each(record_holds_no_secret);
     }
+}
+
+/// Sends a request to a server, which writes its event; the scorer writes the decision that was answered.
+fn answer_a_request(site: &Secured) -> Running {
+    let (mut server, address) = site.serve();
+    assert!(server.listens(&address), "{}", server.log());
+    let answer = post(&address, "/v1/decisions", &json!({ "id": "asked", "text": "kill the lights" }));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let answered = decode_decision(answer.body.to_string().as_bytes()).unwrap();
+    let admin = site.kafka.connection();
+    let made = read_until(&admin, "moderation.decisions", "the request's decision", |records| {
+        decisions(records).iter().any(|decision| decision.id == answered.id)
+    });
+    let made = decisions(&made).into_iter().find(|decision| decision.id == answered.id).unwrap();
+    assert_eq!(made.latency_micros, answered.latency_micros, "it is the answer that was given");
+    server
 }
 
 /// Runs the commands of an operator.

@@ -6,11 +6,13 @@ use aegis::core::label::Finding;
 use aegis::dead_letter::{Reason, dead_letter};
 use aegis::kafka::topics::{TopicSpec, ensure};
 use aegis::kafka::{Consumed, Produced};
+use serde_json::json;
 
 use super::acls::{self, Acl};
-use super::site::{Secured, holds_no_secret, said};
+use super::site::{Running, Secured, holds_no_secret, said};
 use crate::support::WAIT;
 use crate::support::flow::{event, event_record, label, label_record, raw, send};
+use crate::support::http::post;
 
 /// Returns a number for names that must be new each time.
 fn next() -> usize {
@@ -35,6 +37,7 @@ fn refused(site: &Secured, acl: &Acl) -> Result<(), String> {
     match acl.user.as_str() {
         "User:aegis-score" => role(site, "score", acl, number),
         "User:aegis-learn" => role(site, "learn", acl, number),
+        "User:aegis-serve" => server(site, acl),
         "User:aegis-operator" => {
             let [made, kept, grown] = ["moderation.made", "aegis.made", "moderation.grown"];
             let [made, kept, grown] = [made, kept, grown].map(|name| format!("{name}-{number}"));
@@ -69,8 +72,24 @@ fn role(site: &Secured, role: &str, acl: &Acl, number: usize) -> Result<(), Stri
         raw("moderation.labels", "poison", "{"),
     ];
     send(&site.kafka.connection(), &records);
-    let (code, log) = site.run(role, role).ends(2 * WAIT).ok_or("it goes on")?;
-    holds_no_secret(role, &log);
+    is_refused(role, site.run(role, role), acl)
+}
+
+/// Runs a server, and sends it a request if it answers.
+fn server(site: &Secured, acl: &Acl) -> Result<(), String> {
+    let (mut server, address) = site.serve();
+    if server.listens(&address) {
+        // The record of a request is written after its answer.
+        let answer = post(&address, "/v1/decisions", &json!({ "text": "kill the lights" }));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+    is_refused("serve", server, acl)
+}
+
+/// Checks that a process ends with a message about this entry.
+fn is_refused(name: &str, running: Running, acl: &Acl) -> Result<(), String> {
+    let (code, log) = running.ends(2 * WAIT).ok_or("it goes on")?;
+    holds_no_secret(name, &log);
     let last = log.lines().last().unwrap_or_default();
     if code == Some(69) && is_refusal(last, acl) { Ok(()) } else { Err(format!("{code:?}: {last}")) }
 }

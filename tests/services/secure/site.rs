@@ -23,6 +23,7 @@ pub const PASSWORD: &str = "Pass-7f3a91c2-word";
 pub const WRONG: &str = "Wrong-55d0e8b4-word";
 pub const PHRASE: &str = "Phrase-c1909aa7-key";
 pub const SEED: &str = "Seed-2b8846fe-draws";
+pub const RECORD: &str = "Record-77c5d0a1-of-servers-and-scorers";
 
 /// A broker with password, certificates and access lists.
 pub struct Secured {
@@ -64,7 +65,8 @@ impl Secured {
         put(&folder, "broker.pem", &[key, certificate]);
         client(&folder, "aegis-learn", &identity("aegis-learn", 4, Some(&authority)));
         client(&folder, "impostor", &identity("aegis-learn", 5, Some(&stranger)));
-        for (name, secret) in [("password", PASSWORD), ("wrong", WRONG), ("phrase", PHRASE)] {
+        let secrets = [("password", PASSWORD), ("wrong", WRONG), ("phrase", PHRASE), ("record-key", RECORD)];
+        for (name, secret) in secrets {
             fs::write(folder.join(name), format!("{secret}\n")).unwrap();
         }
         fs::write(
@@ -73,15 +75,14 @@ impl Secured {
         )
         .unwrap();
         let (sasl, tls) = (free_port(), free_port());
-        let users = ["aegis-score", "aegis-operator", "aegis-eraser", "aegis-replayer"]
+        let users = ["aegis-score", "aegis-serve", "aegis-operator", "aegis-eraser", "aegis-replayer"]
             .map(|name| format!("SCRAM-SHA-512=[name={name},password={PASSWORD}]\n"))
             .concat();
         let kafka = Kafka::secured(|port, controller| settings(&folder, port, controller, sasl, tls), &users);
         let at = |port| format!("127.0.0.1:{port}");
         let site = Self { kafka, folder, sasl: at(sasl), tls: at(tls) };
         acls::add(&site.kafka.bootstrap(), &acls::documented());
-        site.configure("score", &site.sasl, &site.with_password("aegis-score", "password"));
-        for name in ["operator", "eraser", "replayer"] {
+        for name in ["score", "serve", "operator", "eraser", "replayer"] {
             site.configure(name, &site.sasl, &site.with_password(&format!("aegis-{name}"), "password"));
         }
         site.configure("learn", &site.tls, &site.with_certificate("aegis-learn", "authority"));
@@ -116,7 +117,8 @@ impl Secured {
         let text = format!(
             "policies = \"policies.toml\"\n[kafka]\nbrokers = \"{brokers}\"\n{settings}[experts]\n\
              folder = \"models\"\n[score]\nmember = \"one\"\n[learn]\nstore = \"store\"\n\
-             publish_interval_ms = 100\n[http]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"trace\"\n"
+             publish_interval_ms = 100\n[http]\nlisten = \"127.0.0.1:0\"\n[http.moderation]\n\
+             record_key_file = \"record-key\"\n[log]\nlevel = \"trace\"\n"
         );
         fs::write(self.folder.join(format!("{name}.toml")), text).unwrap();
     }
@@ -144,9 +146,20 @@ impl Secured {
 
     /// Starts a role with a configuration.
     pub fn run(&self, role: &str, name: &str) -> Running {
+        self.start_process(name, &["run", "--role", role])
+    }
+
+    /// Starts a server of moderation over HTTP. Returns its address as well.
+    pub fn serve(&self) -> (Running, String) {
+        let address = format!("127.0.0.1:{}", free_port());
+        let listen = format!("http.moderation.listen=\"{address}\"");
+        (self.start_process("serve", &["serve", "--set", &listen]), address)
+    }
+
+    fn start_process(&self, name: &str, arguments: &[&str]) -> Running {
         let log = self.folder.join(format!("{name}.log"));
         let file = fs::File::create(&log).unwrap();
-        let mut command = self.command(name, &["run", "--role", role]);
+        let mut command = self.command(name, arguments);
         command.stdout(file.try_clone().unwrap()).stderr(file);
         Running { child: command.spawn().unwrap(), log }
     }
@@ -193,6 +206,15 @@ impl Running {
     /// Returns its output.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until it listens on this address. Returns `false` if it ends instead.
+    pub fn listens(&mut self, address: &str) -> bool {
+        poll(|| match (self.child.try_wait().unwrap(), TcpStream::connect(address)) {
+            (Some(_), _) => Ok(false),
+            (None, Ok(_)) => Ok(true),
+            (None, Err(_)) => Err(format!("it neither listens nor ends:\n{}", self.log())),
+        })
     }
 
     /// Waits for its end, at most as long as `fail_safe`, so that a caller can list all processes that do not end.
@@ -248,7 +270,7 @@ impl Drop for Running {
 
 /// Checks that a text contains no secret.
 pub fn holds_no_secret(what: &str, text: &str) {
-    for secret in [PASSWORD, WRONG, PHRASE, SEED] {
+    for secret in [PASSWORD, WRONG, PHRASE, SEED, RECORD] {
         assert!(!text.contains(secret), "{what} shows {secret}:\n{text}");
     }
 }

@@ -3,6 +3,7 @@
 
 mod away;
 mod collector;
+mod requests;
 mod secrets;
 use crate::support;
 

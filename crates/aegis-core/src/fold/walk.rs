@@ -2,7 +2,8 @@
 
 use super::influence::Influence;
 use super::order::Order;
-use super::{Fold, FoldError, round_input};
+use super::steps::round_input;
+use super::{Fold, FoldError};
 use crate::label::Mapping;
 use crate::learners::{Learner, LearnerSpec, RoundInput};
 use crate::ledger_state::{Edits, LedgerState, Rounds, Row};

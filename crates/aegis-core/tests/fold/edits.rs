@@ -1,6 +1,14 @@
 //! Edits, refused records, published states, and the agreement of annotators.
 
-use super::*;
+use aegis_core::fold::FoldStep;
+use aegis_core::label::{Finding, Label, Mapping, Source};
+use aegis_core::learners::{Learner, RoundInput};
+use aegis_core::ledger::{Edit, EditAction, LabelRecord, LabelStatus, Record, RoundRecord, RoundVote};
+use aegis_core::ledger_state::LedgerError;
+use aegis_core::predictor::Predictor;
+
+use crate::world::{Dice, POLICY, label, round_record, world};
+use crate::{Fixture, arrive, settings};
 
 #[test]
 fn after_an_edit_the_state_is_as_if_its_records_had_never_existed() {

@@ -1,6 +1,12 @@
 //! The cap on the share of one annotator.
 
-use super::*;
+use aegis_core::fold::{FREE_LABELS, Settings};
+use aegis_core::label::{DecisionRef, Finding, Label, Mapping};
+use aegis_core::ledger::{LabelRecord, LabelStatus, Record, RoundRecord, RoundVote};
+
+use crate::model::model;
+use crate::world::{Dice, id, world};
+use crate::{Fixture, arrive, settings};
 
 fn capped(learner: &str, share: f64) -> Settings {
     let mapping = Mapping { max_annotator_share: share, ..Mapping::default() };

@@ -1,6 +1,15 @@
 //! The hash does not depend on the order of arrival or on restarts, for any learner.
 
-use super::*;
+use std::collections::BTreeSet;
+
+use aegis_core::fold::Settings;
+use aegis_core::hash::hex;
+use aegis_core::label::{Finding, Label, Source};
+use aegis_core::ledger::{LabelRecord, LabelStatus, Record, RoundRecord, RoundVote};
+
+use crate::model::model;
+use crate::world::{Dice, label, round_record, world};
+use crate::{Fixture, arrive, settings};
 
 #[test]
 fn a_hundred_orders_of_arrival_give_one_hash() {

@@ -9,7 +9,8 @@ use ort::session::{Adapter, RunOptions, SessionInputValue, SessionOutputs};
 use ort::value::{DynTensor, DynValue, Tensor, TensorElementType};
 
 use super::layout::{LOGITS, Layout};
-use crate::experts::backend::onnx::session::{Graph, Inputs, whole_numbers};
+use crate::experts::backend::onnx::session::{Graph, Inputs};
+use crate::experts::backend::onnx::tensors::whole_numbers;
 use crate::experts::backend::result::{RunError, catch_panic};
 use crate::experts::error::Misfit;
 use crate::experts::manifest::Side;

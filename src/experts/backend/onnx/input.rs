@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use ort::session::SessionInputValue;
 use ort::value::Tensor;
 
-use super::session::{GraphInput, Inputs, whole_numbers};
+use super::session::{GraphInput, Inputs};
+use super::tensors::whole_numbers;
 use crate::experts::backend::result::RunError;
 use crate::experts::manifest::{Padding, Side};
 

@@ -1,112 +1,25 @@
-//! ONNX Runtime: the environment of the process, its graphs, and their inputs and outputs as tensors.
+//! The loaded graphs and their runs.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ort::environment::Environment;
-use ort::ep;
-use ort::logging::LogLevel;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{RunOptions, Session, SessionInputValue, SessionOutputs};
-use ort::value::{PrimitiveTensorElementType, Tensor, TensorElementType, TensorValueType};
+use ort::value::TensorElementType;
 
+use super::provider::Provider;
 use crate::experts::backend::result::RunError;
 use crate::experts::error::PanelError;
-use crate::panics::contain;
-
-/// The execution provider that runs the graphs.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Provider {
-    /// The CPU.
-    #[default]
-    Cpu,
-    /// CUDA on an NVIDIA card. It needs the library and packages of `onnxruntime-gpu`.
-    Cuda {
-        /// The number of the card.
-        device: i32,
-        /// Bytes of the card that each session may take; `None` is no limit.
-        memory_limit: Option<usize>,
-    },
-    /// TensorRT on an NVIDIA card, which builds an engine for each graph first. CUDA runs the nodes that it does not
-    /// support.
-    TensorRt {
-        /// The number of the card.
-        device: i32,
-        /// Bytes of the card that each session may take; `None` is no limit.
-        memory_limit: Option<usize>,
-        /// The folder that keeps the engines, because building one takes minutes.
-        engines: PathBuf,
-    },
-}
-
-impl Provider {
-    /// The provider's name in logs and lists, e.g. `cpu` or `cuda:0`.
-    #[must_use]
-    pub fn word(&self) -> String {
-        match self {
-            Self::Cpu => "cpu".to_owned(),
-            Self::Cuda { device, .. } => format!("cuda:{device}"),
-            Self::TensorRt { device, .. } => format!("tensorrt:{device}"),
-        }
-    }
-
-    /// Returns `true` if graphs run on a card.
-    #[must_use]
-    pub fn is_card(&self) -> bool {
-        *self != Self::Cpu
-    }
-
-    /// The devices on which sessions have arenas, as the runtime names them.
-    pub(crate) fn devices(&self) -> String {
-        match self {
-            Self::Cpu => "cpu:0".to_owned(),
-            Self::Cuda { device, .. } | Self::TensorRt { device, .. } => format!("cpu:0;gpu:{device}"),
-        }
-    }
-
-    /// The device on which an output can stay for another graph to read it.
-    fn memory(&self) -> (AllocationDevice<'static>, i32) {
-        match self {
-            Self::Cpu => (AllocationDevice::CPU, 0),
-            Self::Cuda { device, .. } | Self::TensorRt { device, .. } => (AllocationDevice::CUDA, *device),
-        }
-    }
-
-    /// The providers in order of preference: each node runs on the first that supports it.
-    fn dispatch(&self) -> Vec<ep::ExecutionProviderDispatch> {
-        let cuda = |device: i32, memory_limit: Option<usize>| {
-            // TF32 rounds factors to ten bits, so that votes would depend on the device.
-            let cuda = ep::CUDA::default().with_device_id(device).with_tf32(false);
-            memory_limit.map_or(cuda.clone(), |limit| cuda.with_memory_limit(limit)).build()
-        };
-        let all = match self {
-            Self::Cpu => vec![ep::CPU::default().with_arena_allocator(true).build()],
-            Self::Cuda { device, memory_limit } => vec![cuda(*device, *memory_limit)],
-            Self::TensorRt { device, memory_limit, engines } => {
-                let engine = ep::TensorRT::default()
-                    .with_device_id(*device)
-                    .with_engine_cache(true)
-                    .with_engine_cache_path(engines.display());
-                let engine =
-                    memory_limit.map_or(engine.clone(), |limit| engine.with_max_workspace_size(limit));
-                vec![engine.build(), cuda(*device, *memory_limit)]
-            }
-        };
-        // Otherwise a missing provider falls back to the CPU silently.
-        all.into_iter().map(ep::ExecutionProviderDispatch::error_on_failure).collect()
-    }
-}
 
 /// The memory that a session keeps after a run. The runtime keeps all of it for the next run, so that without a bound
 /// one burst of long texts would hold it forever.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Arena {
+struct Arena {
     /// The length of the longest text after which the memory is kept, in tokens.
-    pub(crate) tokens: usize,
+    tokens: usize,
     /// The devices on which sessions have arenas.
-    pub(crate) devices: String,
+    devices: String,
 }
 
 impl Arena {
@@ -117,49 +30,13 @@ impl Arena {
 
     /// The options of a run whose longest text has `longest` tokens. With `release`, memory is freed after it in any
     /// case.
-    pub(crate) fn options(&self, longest: usize, release: bool) -> ort::Result<RunOptions> {
+    fn options(&self, longest: usize, release: bool) -> ort::Result<RunOptions> {
         let mut options = RunOptions::new()?;
         if release || self.releases(longest) {
             options.set("memory.enable_memory_arena_shrinkage", &self.devices)?;
         }
         Ok(options)
     }
-}
-
-/// The environment, with the path of its library. ort allows one per process, for the life of the process.
-static ENVIRONMENT: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
-
-/// Loads ONNX Runtime's library, or returns the environment that is loaded already. A process has one of them.
-///
-/// # Errors
-/// Returns an error if the library cannot be loaded, or if the process has already loaded another one.
-pub fn environment(library: &Path) -> Result<Environment, PanelError> {
-    let refuse = |reason: String| PanelError::Runtime { path: library.to_owned(), reason };
-    // The loader would search for a relative name beside the executable.
-    let path = library.canonicalize().map_err(|error| refuse(error.to_string()))?;
-    let mut held = ENVIRONMENT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((loaded, environment)) = held.as_ref() {
-        if *loaded == path {
-            return Ok(environment.clone());
-        }
-        return Err(refuse(format!("this process has already loaded {}", loaded.display())));
-    }
-    let built = contain(|| {
-        let logger = |level: LogLevel, _: &str, _: &str, place: &str, message: &str| {
-            // The runtime's messages help developers, and are too many for operators.
-            tracing::debug!(?level, place, message, "ONNX Runtime");
-        };
-        let builder = ort::init_from(&path).map_err(|error| error.to_string())?;
-        let builder = builder.with_name("aegis").with_telemetry(false).with_logger(Arc::new(logger));
-        let environment = builder.build().map_err(|error| error.to_string())?;
-        environment.set_log_level(LogLevel::Warning);
-        Ok(environment)
-    });
-    let environment =
-        built.unwrap_or_else(|_| Err("it is not an ONNX Runtime of a supported version".to_owned()));
-    let environment = environment.map_err(refuse)?;
-    *held = Some((path, environment.clone()));
-    Ok(environment)
 }
 
 /// The bytes of a graph, and those of its external data by location.
@@ -211,11 +88,7 @@ impl Graph {
         Ok(session.map(|session| Self { session, memory: provider.memory(), arena }))
     }
 
-    fn commit(
-        builder: ort::session::builder::SessionBuilder,
-        threads: usize,
-        bytes: &GraphBytes,
-    ) -> ort::Result<Session> {
+    fn commit(builder: SessionBuilder, threads: usize, bytes: &GraphBytes) -> ort::Result<Session> {
         // No spinning, because workers share the cores. No memory patterns, because shapes change with each batch and
         // the runtime keeps a pattern for each shape.
         let mut builder = builder
@@ -329,88 +202,5 @@ impl Graph {
         };
         let binding = bound().map_err(|error: ort::Error| RunError::failed(error))?;
         take(self.session.run_binding_with_options(&binding, options).map_err(RunError::failed)?)
-    }
-}
-
-/// Whole numbers as a tensor of the element type that the graph declares.
-pub(crate) fn whole_numbers(
-    kind: TensorElementType,
-    shape: [usize; 2],
-    values: &[i64],
-) -> Result<SessionInputValue<'static>, RunError> {
-    let made = match kind {
-        TensorElementType::Int64 => Tensor::from_array((shape, values.to_vec())).map(SessionInputValue::from),
-        TensorElementType::Int32 => {
-            let values: Result<Vec<i32>, _> = values.iter().map(|&v| i32::try_from(v)).collect();
-            let values = values.map_err(RunError::failed)?;
-            Tensor::from_array((shape, values)).map(SessionInputValue::from)
-        }
-        TensorElementType::Float32 => {
-            // This is exact, because ids stay far below 2^24.
-            let values: Vec<f32> = values.iter().map(|&v| v as f32).collect();
-            Tensor::from_array((shape, values)).map(SessionInputValue::from)
-        }
-        other => {
-            return Err(RunError::shape(format!("inputs of type {other} cannot be filled")));
-        }
-    };
-    made.map_err(RunError::failed)
-}
-
-/// Reads an output of shape `[rows, width]`. Returns the numbers, row by row, and the width.
-pub(crate) fn matrix<T: PrimitiveTensorElementType + Copy>(
-    outputs: &SessionOutputs<'_>,
-    name: &str,
-    rows: usize,
-) -> Result<(Vec<T>, usize), RunError> {
-    let value = outputs.get(name).ok_or_else(|| RunError::shape(format!("no output {name}")))?;
-    let (shape, numbers) =
-        value.try_extract_tensor::<T>().map_err(|error| RunError::shape(error.to_string()))?;
-    Ok((numbers.to_vec(), width(name, shape, rows)?))
-}
-
-/// Takes an output of shape `[rows, width]` on the device that holds it. Returns it with a copy of the numbers on the
-/// host, row by row, and the width.
-pub(crate) fn shared_matrix(
-    outputs: &mut SessionOutputs<'_>,
-    name: &str,
-    rows: usize,
-) -> Result<(Tensor<f32>, Vec<f32>, usize), RunError> {
-    let value = outputs.remove(name).ok_or_else(|| RunError::shape(format!("no output {name}")))?;
-    let shared =
-        value.downcast::<TensorValueType<f32>>().map_err(|error| RunError::shape(error.to_string()))?;
-    let width = width(name, shared.shape(), rows)?;
-    let numbers = if shared.memory_info().is_cpu_accessible() {
-        shared.extract_tensor().1.to_vec()
-    } else {
-        let host = shared.to(AllocationDevice::CPU, 0).map_err(RunError::failed)?;
-        host.extract_tensor().1.to_vec()
-    };
-    Ok((shared, numbers, width))
-}
-
-/// The number of columns of an output that must have one row for each text.
-fn width(name: &str, shape: &[i64], rows: usize) -> Result<usize, RunError> {
-    let fits = match *shape {
-        [n, width] if usize::try_from(n) == Ok(rows) => {
-            usize::try_from(width).ok().filter(|width| *width > 0)
-        }
-        _ => None,
-    };
-    fits.ok_or_else(|| RunError::shape(format!("{name} has shape {shape:?} for {rows} texts")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_missing_library_is_refused_by_name() {
-        let error = environment(Path::new("/nowhere/libonnxruntime.so")).unwrap_err();
-        assert_eq!(error.name(), "Runtime");
-        assert!(
-            error.to_string().contains("/nowhere/libonnxruntime.so")
-                && error.to_string().contains("make setup")
-        );
     }
 }

@@ -1,7 +1,7 @@
 //! Workers that hang, and models with a bound on runs in flight.
 
 use super::*;
-use crate::experts::backend::run::InFlightRun;
+use crate::experts::backend::run::{CANCEL_TIMEOUT, InFlightRun};
 use crate::experts::backend::{Form, Profile};
 use crate::experts::batcher::Limits;
 use crate::experts::batcher::queue::BatchQueue;
@@ -10,6 +10,7 @@ use crate::experts::loader::MissingParts;
 use crate::experts::pending::outcome::Span;
 use crate::experts::pending::{AnswerSink, PartialAnswer};
 use crate::experts::scheduler::model::ModelExpert;
+use crate::experts::scheduler::watchdog::MAX_HUNG;
 
 const SECOND: Duration = Duration::from_secs(1);
 

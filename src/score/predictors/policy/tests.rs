@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::core::fold::{Fold, Settings};
-use crate::core::label::{DecisionRef, Finding, Label};
-use crate::core::ledger::{LabelRecord, LabelStatus, Record, RoundId, RoundRecord, RoundVote};
+use crate::core::label::Finding;
+use crate::core::ledger::{Record, RoundId};
 use crate::core::ledger_state::LedgerState;
 use crate::core::predictor::FORMAT;
 
@@ -17,25 +17,9 @@ pub fn published(policy: &Policy, rounds: i64) -> Published {
     let mut ledger = LedgerState::new();
     for number in 0..rounds {
         let id = RoundId { tenant: "t".into(), policy: policy.name.clone(), event: format!("e{number}") };
-        let label = Label::example(&id, number, Some(Finding::Unsafe));
-        let votes = [("a", 0.9), ("b", 0.2)].map(|(expert, score)| RoundVote {
-            expert: expert.into(),
-            score: Some(score),
-            shadow: false,
-            decisive: false,
-        });
-        let decision = DecisionRef { partition: 0, offset: number };
-        let round = RoundRecord {
-            id,
-            subject: None,
-            round_time: number,
-            decision,
-            votes: votes.into(),
-            features: None,
-        };
-        ledger.apply(&Record::Round(round), &mut Vec::new()).unwrap();
-        let label = LabelRecord { label, received: number, status: LabelStatus::Accepted };
-        ledger.apply(&Record::Label(label), &mut Vec::new()).unwrap();
+        for record in Record::examples(id, number, &[("a", 0.9), ("b", 0.2)], Finding::Unsafe) {
+            ledger.apply(&record, &mut Vec::new()).unwrap();
+        }
     }
     let mut fold = Fold::new(Settings::new(&policy.name, policy.learner.clone(), policy.mapping.clone()));
     fold.mark_all_changed(&ledger);
@@ -44,7 +28,7 @@ pub fn published(policy: &Policy, rounds: i64) -> Published {
 }
 
 pub fn panel() -> PanelIdentity {
-    PanelIdentity { experts: vec!["a".into(), "b".into()], encoder: None }
+    PanelIdentity { experts: vec!["a".into(), "b".into()], ..PanelIdentity::default() }
 }
 
 fn at(offset: i64) -> RecordRef {
@@ -133,7 +117,7 @@ fn while_a_pinned_predictor_cannot_be_used_nothing_changes() {
     assert_eq!(pin(&mut of, 2, of_later.clone()).unwrap_err().reason, "Format");
     of.on_published(at(3), published(&policy, 8)).unwrap();
     assert_eq!(in_use(&mut of), (3, false), "the predictor that was in use, not a newer one");
-    assert!(!of.is_pin_usable(&panel()) && !of.is_current(&panel()));
+    assert!(!of.is_in_use_usable(&panel()) && !of.is_current(&panel()));
     let (usable, notes) = of.describe("p", &panel());
     assert!(!usable && notes[0].contains("the pinned predictor cannot be used: Format: "), "{notes:?}");
     of.on_unpinned();
@@ -173,11 +157,11 @@ fn a_reload_builds_the_pinned_predictor_again() {
     let unfit = Published { format: FORMAT + 1, ..published(&policy, 2) };
     pin(&mut of, 2, unfit).unwrap_err();
     of.on_reload(&policy, &panel().experts).unwrap();
-    assert!(!of.is_pin_usable(&panel()), "it is rejected again");
+    assert!(!of.is_in_use_usable(&panel()), "it is rejected again");
     // As if an update of the policies made it usable.
     of.last_pin = Some((at(2), published(&policy, 2), None));
     of.on_reload(&policy, &panel().experts).unwrap();
-    assert_eq!((in_use(&mut of), of.is_pin_usable(&panel())), ((2, true), true));
+    assert_eq!((in_use(&mut of), of.is_in_use_usable(&panel())), ((2, true), true));
     of.last_pin = Some((at(2), published(&policy, 1), None));
     of.on_reload(&policy, &panel().experts).unwrap();
     assert_eq!(in_use(&mut of), (2, true), "without a change it stays as it is");
@@ -194,6 +178,7 @@ fn a_pinned_predictor_that_does_not_fit_the_panel_is_named() {
     let with = |experts: &[&str], encoder| PanelIdentity {
         experts: experts.iter().map(|id| (*id).to_owned()).collect(),
         encoder,
+        changes_encoder: false,
     };
     for (panel, usable, words) in [
         (with(&["a", "b"], Some([7; 32])), true, "pinned, 0 rounds behind the newest"),
@@ -204,7 +189,37 @@ fn a_pinned_predictor_that_does_not_fit_the_panel_is_named() {
     ] {
         let (found, notes) = of.describe("p", &panel);
         assert!(found == usable && notes[0].contains(words), "{panel:?}: {notes:?}");
-        assert_eq!((of.is_current(&panel), of.is_pin_usable(&panel)), (usable, usable));
+        assert_eq!((of.is_current(&panel), of.is_in_use_usable(&panel)), (usable, usable));
     }
     assert_eq!(in_use(&mut of), (3, true), "it stays in use");
+}
+
+#[test]
+fn a_panel_with_another_encoder_than_the_predictor_in_use_does_not_begin() {
+    let (policy, mut of) = started(Release::Automatic);
+    let panel = |encoder, changes_encoder| PanelIdentity { encoder, changes_encoder, ..panel() };
+    let (same, other) = (panel(Some([7; 32]), false), panel(Some([8; 32]), false));
+    assert!(of.is_in_use_usable(&other), "the prior reads no features");
+    of.on_published(at(0), Published { encoder: Some([7; 32]), ..published(&policy, 1) }).unwrap();
+    assert!(of.is_in_use_usable(&same) && of.is_current(&same));
+    assert!(!of.is_in_use_usable(&other) && !of.is_current(&other));
+    let (usable, notes) = of.describe("p", &other);
+    let expected = "policy p: the predictor in use does not fit the panel: it reads the features of encoder 07070707, and \
+                    this panel has encoder 08080808";
+    assert!(!usable && notes[0].starts_with(expected), "{notes:?}");
+    assert!(of.is_in_use_usable(&panel(None, false)), "a panel without features was chosen");
+    assert!(of.is_in_use_usable(&panel(Some([8; 32]), true)), "the group is changing its encoder");
+    of.on_withdrawn();
+    assert!(of.is_in_use_usable(&other), "nothing is learned any more");
+}
+
+#[test]
+fn under_manual_release_only_the_pinned_predictor_has_to_fit() {
+    let (policy, mut of) = started(Release::Manual);
+    let reads = Published { encoder: Some([7; 32]), ..published(&policy, 1) };
+    of.on_published(at(0), reads.clone()).unwrap();
+    let other = |changes_encoder| PanelIdentity { encoder: Some([8; 32]), changes_encoder, ..panel() };
+    assert!(of.is_in_use_usable(&other(false)), "the prior decides");
+    pin(&mut of, 1, reads).unwrap();
+    assert!(!of.is_in_use_usable(&other(true)), "a person has chosen what this panel cannot do");
 }

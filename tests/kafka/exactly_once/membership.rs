@@ -1,0 +1,127 @@
+//! A member commits nothing for partitions that it does not have, or has no more.
+
+use std::time::{Duration, Instant};
+
+use aegis::kafka::{CommitError, Connection, GroupProtocol, Outbox, Polled, Source, Start};
+
+use super::{committed, consumed, everything, fill, named, once};
+use crate::support::far::Far;
+use crate::support::protocols::on_both;
+use crate::support::{WAIT, kafka, make, read, record};
+
+on_both!(
+    a_partition_that_was_paused_when_it_went_flows_when_it_is_back,
+    a_member_that_lost_its_partitions_commits_nothing,
+    a_member_without_a_network_commits_nothing_once_its_session_is_over,
+    a_client_without_an_assignment_commits_nothing,
+);
+
+/// The client keeps a partition paused, also while the partition is assigned to another member.
+fn a_partition_that_was_paused_when_it_went_flows_when_it_is_back(protocol: GroupProtocol) {
+    let connection = kafka().connection_in(protocol);
+    let [group, input] = ["back", "back.in"].map(|name| named(protocol, name));
+    make(&connection, &[(&input, 2, &[])]);
+    fill(&connection, &input, 2, 10);
+    let member = || Source::subscribe(&connection, &group, &[&input], Start::Earliest).unwrap();
+    let mut one = member();
+    read(&mut one, 10);
+    one.pause().unwrap();
+    let mut two = member();
+    let until = Instant::now() + WAIT;
+    while two.assigned().is_empty() {
+        assert!(Instant::now() < until, "the second member has no partition");
+        one.poll(Duration::from_millis(50)).unwrap();
+        two.poll(Duration::from_millis(50)).unwrap();
+    }
+    assert_eq!(one.assigned().len(), 1);
+    one.resume().unwrap();
+    two.close(WAIT);
+    // Nothing was committed, so the returned partition is read from its beginning.
+    assert_eq!(read(&mut one, 5).len(), 5);
+}
+
+fn a_member_that_lost_its_partitions_commits_nothing(protocol: GroupProtocol) {
+    let connection = kafka().connection_in(protocol);
+    let [group, input, output] = ["lost", "lost.in", "lost.out"].map(|name| named(protocol, name));
+    make(&connection, &[(&input, 1, &[]), (&output, 1, &[])]);
+    fill(&connection, &input, 1, 10);
+    let mut patient = connection.clone();
+    if protocol == GroupProtocol::Classic {
+        patient.settings.insert("session.timeout.ms".into(), "2000".into());
+    }
+    patient.settings.insert("max.poll.interval.ms".into(), "2000".into());
+    let mut old_box = Outbox::open(&connection, once(&named(protocol, "lost-old"))).unwrap();
+    let mut old = Source::subscribe(&patient, &group, &[&input], Start::Earliest).unwrap();
+    let records = read(&mut old, 10);
+    // The member does not poll for too long while it processes the records, so another member gets them.
+    let mut new = Source::subscribe(&connection, &group, &[&input], Start::Earliest).unwrap();
+    let again = read(&mut new, 10);
+    assert_eq!(records, again);
+    let stale = old_box.commit(&[record(&output, 0, "never")], Some((old.membership(), &consumed(&records))));
+    assert!(matches!(stale, Err(CommitError::Stale { .. })), "{stale:?}");
+    let mut new_box = Outbox::open(&connection, once(&named(protocol, "lost-new"))).unwrap();
+    new_box.commit(&[record(&output, 0, "1")], Some((new.membership(), &consumed(&again)))).unwrap();
+    assert_eq!((committed(&new), everything(&connection, &output).len()), (10, 1));
+    // The member is notified at its next poll.
+    let until = Instant::now() + WAIT;
+    loop {
+        assert!(Instant::now() < until);
+        if let Polled::Revoked { lost, .. } = old.poll(Duration::from_millis(100)).unwrap() {
+            assert!(lost);
+            break;
+        }
+    }
+}
+
+/// The broker no longer hears from the member, while its producer still works. Under the classic protocol the client
+/// itself ends its session. Under the other it believes that the partition is its own, until a heartbeat is answered: the
+/// broker refuses its offsets because of their epoch.
+fn a_member_without_a_network_commits_nothing_once_its_session_is_over(protocol: GroupProtocol) {
+    let far = Far::start();
+    let connection = far.kafka.connection_in(protocol);
+    make(&connection, &[("cut.in", 1, &[]), ("cut.out", 1, &[])]);
+    fill(&connection, "cut.in", 1, 10);
+    let mut away = Connection { brokers: far.bootstrap(), ..connection.clone() };
+    if protocol == GroupProtocol::Classic {
+        away.settings.insert("session.timeout.ms".into(), "3000".into());
+    }
+    let mut old_box = Outbox::open(&connection, once("cut-old")).unwrap();
+    let mut old = Source::subscribe(&away, "cut", &["cut.in"], Start::Earliest).unwrap();
+    let records = read(&mut old, 10);
+    let mut transaction = old_box.transaction();
+    // All answers to the member now arrive after this test.
+    far.proxy.set_round_trip(Duration::from_secs(3_600));
+    let mut new = Source::subscribe(&connection, "cut", &["cut.in"], Start::Earliest).unwrap();
+    let again = read(&mut new, 10);
+    assert_eq!(records, again);
+    transaction.send(&[record("cut.out", 0, "never")]).unwrap();
+    let stale = transaction.commit(Some((old.membership(), &consumed(&records)))).unwrap_err();
+    assert!(matches!(stale, CommitError::Stale { .. }), "{stale:?}");
+    if protocol == GroupProtocol::Consumer {
+        assert_eq!(old.assigned().len(), 1, "the member does not know yet");
+        assert!(stale.to_string().contains("the group has moved on at offsets"), "{stale}");
+    }
+    let mut new_box = Outbox::open(&connection, once("cut-new")).unwrap();
+    new_box.commit(&[record("cut.out", 0, "1")], Some((new.membership(), &consumed(&again)))).unwrap();
+    assert_eq!((committed(&new), everything(&connection, "cut.out").len()), (10, 1));
+    // It cannot leave its group over this network.
+    old.close(Duration::from_millis(1));
+}
+
+/// In a transaction, brokers accept offsets for a group with live members even from a client without a membership.
+/// Therefore the check of the client itself must come first.
+fn a_client_without_an_assignment_commits_nothing(protocol: GroupProtocol) {
+    let connection = kafka().connection_in(protocol);
+    let [group, input] = ["early", "early.in"].map(|name| named(protocol, name));
+    make(&connection, &[(&input, 1, &[])]);
+    fill(&connection, &input, 1, 10);
+    let mut member = Source::subscribe(&connection, &group, &[&input], Start::Earliest).unwrap();
+    let done = consumed(&read(&mut member, 10));
+    let early = Source::subscribe(&connection, &group, &[&input], Start::Earliest).unwrap();
+    let mut outbox = Outbox::open(&connection, once(&group)).unwrap();
+    match outbox.commit(&[], Some((early.membership(), &done))) {
+        Err(CommitError::Stale { reason, .. }) if reason.contains("no longer assigned to this member") => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(committed(&member), 0);
+}

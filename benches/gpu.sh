@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
-# Compares an NVIDIA card with the processor on the same texts: `make bench-gpu`. It needs `make cuda` and a card, and fails
+# Compares an NVIDIA GPU with the CPU on the same texts: `make bench-gpu`. It needs `make cuda` and a GPU, and fails
 # with a message if there is none. The figures belong in docs/benchmarks.md, with the name of the device.
 #
 #   benches/gpu.sh [FLAGS OF CARGO]
 #
 # The parts, all of which are measured unless PARTS names some:
 #   tune     the whole panel with its best settings, by provider
-#   limit    the panel and a bare loop on the card
-#   compare  the whole panel on the card and on the processor, in speed and in votes
-#   flow     from Apache Kafka to Apache Kafka, exactly once, on both, and Python consumers on the card
+#   limit    the panel and a bare loop on the GPU
+#   compare  the whole panel on the GPU and on the CPU, in speed and in votes
+#   guards   a guard on the GPU: its cached prefix and its batches
+#   flow     from Apache Kafka to Apache Kafka, exactly once, on both, and Python consumers on the GPU
 #
-# PROVIDERS="cpu cuda tensorrt", TEXTS, ROUNDS and OUT change the measurement. AEGIS, BENCH and FLOW name programs that
-# are already built: aegis, and the benches experts and flow.
+# PROVIDERS="cpu cuda tensorrt", TEXTS, ROUNDS and OUT change the measurement. AEGIS, BENCH, GUARDS and FLOW name programs
+# that are already built: aegis, and the benches experts, guards and flow.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-PARTS=${PARTS:-tune limit compare flow}
+PARTS=${PARTS:-tune limit compare guards flow}
 PROVIDERS=${PROVIDERS:-cpu cuda}
 TEXTS=${TEXTS:-20000}
 ROUNDS=${ROUNDS:-5}
@@ -23,10 +24,10 @@ cuda=$PWD/models/cuda
 
 has() { [[ " $PARTS " == *" $1 "* ]]; }
 for part in $PARTS; do
-  [[ " tune limit compare flow " == *" $part "* ]] || { echo "PARTS has no $part: tune, limit, compare, flow." >&2; exit 64; }
+  [[ " tune limit compare guards flow " == *" $part "* ]] || { echo "PARTS has no $part: tune, limit, compare, guards, flow." >&2; exit 64; }
 done
 if ! command -v nvidia-smi >/dev/null || ! nvidia-smi -L >/dev/null 2>&1; then
-  echo "There is no NVIDIA card here (nvidia-smi finds none): nothing was measured." >&2
+  echo "There is no NVIDIA GPU here (nvidia-smi finds none): nothing was measured." >&2
   exit 69
 fi
 if [ ! -e "$cuda/libonnxruntime.so" ]; then
@@ -77,8 +78,9 @@ if has tune; then
 fi
 if has limit; then bench experts "${BENCH:-}" cuda "$TEXTS" "$ROUNDS" | tee "$OUT/limit.txt"; fi
 if has compare; then bench experts "${BENCH:-}" cuda compare | tee "$OUT/compare.txt"; fi
+if has guards; then bench guards "${GUARDS:-}" cuda "$ROUNDS" | tee "$OUT/guards.txt"; fi
 if has flow; then
-  # The card gets ten times as many texts as the processor.
+  # The GPU gets ten times as many texts as the CPU.
   bench flow "${FLOW:-}" cuda --rounds "$ROUNDS" --texts "$((TEXTS / 10))" | tee "$OUT/flow.txt"
 fi
 echo "Measured: $PARTS. Tables are in $OUT."

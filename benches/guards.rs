@@ -1,4 +1,5 @@
-//! Compares ways to run a guard on the bundled SmolLM2: `cargo bench --bench guards -- [ROUNDS]`.
+//! Compares ways to run a guard on the bundled SmolLM2: `cargo bench --bench guards -- [ROUNDS]`. With `cuda` everything runs
+//! on the first NVIDIA GPU, with ONNX Runtime's library from `models/cuda`.
 //!
 //! 1. A policy of about 900 tokens with a text of 60: the panel, which reads the text behind the cached policy, against
 //!    the runtime alone on the whole prompt.
@@ -15,6 +16,7 @@ use aegis::core::vote::Outcome;
 use aegis::experts::batcher::Limits;
 use aegis::experts::{Panel, PanelConfig, Provider, environment};
 use aegis::guards::{GuardSpec, GuardTokenizer};
+use ort::ep;
 use ort::session::{OutputSelector, RunOptions, Session, SessionInputValue};
 use ort::value::Tensor;
 use sha2::{Digest, Sha256};
@@ -29,12 +31,30 @@ const TEXTS: usize = 48;
 const ARRIVAL_ROWS: usize = 8;
 /// The greatest number of tokens of a prompt.
 const MAX_TOKENS: usize = 2_048;
-/// The greatest difference of P(unsafe) between the two ways to read a prompt.
-const TOLERANCE: f64 = 1e-5;
 /// Words of one token each.
 const WORDS: &str = "time year people way day man thing woman life child world school state family student group \
     country problem hand part place case week company system program question work government number night";
 const SPEC: &str = include_str!("../experts/guards/aegis-small.toml");
+
+/// A device that runs the guard.
+struct Device {
+    provider: Provider,
+    /// The path of ONNX Runtime's library in the models' folder.
+    library: &'static str,
+    /// The budget of a batch, in padded tokens.
+    tokens: usize,
+    /// The greatest difference of P(unsafe) between two ways to read a prompt.
+    tolerance: f64,
+}
+
+const CPU: Device =
+    Device { provider: Provider::Cpu, library: "runtime/libonnxruntime.so", tokens: 256, tolerance: 1e-5 };
+const GPU: Device = Device {
+    provider: Provider::Cuda { device: 0, memory_limit: None },
+    library: "cuda/libonnxruntime.so",
+    tokens: 16_384,
+    tolerance: 1e-4,
+};
 
 fn models() -> PathBuf {
     std::env::var_os("AEGIS_MODELS")
@@ -79,18 +99,25 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// The panel of the guard, with these limits of batches.
-fn panel(folder: &Path, limits: Limits) -> Panel {
-    let config = PanelConfig {
-        runtime: models().join("runtime/libonnxruntime.so"),
-        provider: Provider::Cpu,
-        sessions: Some(1),
-        batch: limits,
-        cache: 0,
-        require_all: true,
-        ..PanelConfig::new(folder)
-    };
-    Panel::open(config).unwrap_or_else(|error| panic!("{error}"))
+impl Device {
+    /// The limits of batches within the budget.
+    fn limits(&self) -> Limits {
+        Limits { tokens: self.tokens, rows: 32, overhead: 8 }
+    }
+
+    /// The panel of the guard, with these limits of batches.
+    fn panel(&self, folder: &Path, limits: Limits) -> Panel {
+        let config = PanelConfig {
+            runtime: models().join(self.library),
+            provider: self.provider.clone(),
+            sessions: Some(1),
+            batch: limits,
+            cache: 0,
+            require_all: true,
+            ..PanelConfig::new(folder)
+        };
+        Panel::open(config).unwrap_or_else(|error| panic!("{error}"))
+    }
 }
 
 /// The runtime alone.
@@ -101,9 +128,13 @@ struct Whole {
 }
 
 impl Whole {
-    fn new() -> Self {
-        let environment = environment(&models().join("runtime/libonnxruntime.so")).unwrap();
+    fn new(device: &Device) -> Self {
+        let environment = environment(&models().join(device.library)).unwrap();
         let mut builder = Session::builder(&environment).unwrap().with_intra_threads(1).unwrap();
+        if device.provider.is_card() {
+            let cuda = ep::CUDA::default().with_tf32(false).build().error_on_failure();
+            builder = builder.with_execution_providers([cuda]).unwrap();
+        }
         let session = builder.commit_from_file(models().join("smollm2/model.onnx")).unwrap();
         let tokenizer = std::fs::read(models().join("smollm2/tokenizer.json")).unwrap();
         let (spec, policy) = spec();
@@ -158,9 +189,9 @@ fn spread(mut values: Vec<f64>) -> String {
     format!("{:.2} ({:.2} to {:.2})", values[values.len() / 2], values[0], values[values.len() - 1])
 }
 
-fn cached_prefix(folder: &Path, rounds: usize) {
-    let panel = panel(folder, Limits { tokens: 256, rows: 32, overhead: 8 });
-    let mut whole = Whole::new();
+fn cached_prefix(device: &Device, folder: &Path, rounds: usize) {
+    let panel = device.panel(folder, device.limits());
+    let mut whole = Whole::new(device);
     let (mut rng, mut ratios, mut cached, mut full) = (fastrand::Rng::with_seed(5), vec![], vec![], vec![]);
     let (mut prefix, mut behind) = (0, 0);
     for round in 0..=rounds {
@@ -169,7 +200,8 @@ fn cached_prefix(folder: &Path, rounds: usize) {
         let started = Instant::now();
         let (p, prefix_tokens, tokens) = whole.read(&text);
         let took = started.elapsed().as_secs_f64();
-        assert!((p - scores[0]).abs() < TOLERANCE, "{p} whole, {} behind the cached prefix", scores[0]);
+        let difference = (p - scores[0]).abs();
+        assert!(difference < device.tolerance, "{p} whole, {} behind the cached prefix", scores[0]);
         (prefix, behind) = (prefix_tokens, tokens);
         // The first round warms both up.
         if round > 0 {
@@ -183,7 +215,7 @@ fn cached_prefix(folder: &Path, rounds: usize) {
     println!("  ratio {}", spread(ratios));
 }
 
-fn batches(folder: &Path, rounds: usize) {
+fn batches(device: &Device, folder: &Path, rounds: usize) {
     let mut rng = fastrand::Rng::with_seed(6);
     // As in a chat: the median is 18 words, and a few texts are much longer.
     let mut length = || {
@@ -192,16 +224,17 @@ fn batches(folder: &Path, rounds: usize) {
     };
     let lengths: Vec<usize> = (0..TEXTS).map(|_| length()).collect();
     let texts: Vec<String> = lengths.iter().map(|&length| words(length, &mut rng)).collect();
-    let sorted = panel(folder, Limits { tokens: 256, rows: 32, overhead: 8 });
+    let sorted = device.panel(folder, device.limits());
     let any = Limits { tokens: usize::MAX / 2, rows: ARRIVAL_ROWS, overhead: usize::MAX / 4_096 };
-    let arrival = panel(folder, any);
+    let arrival = device.panel(folder, any);
     let (mut speeds, mut to_arrival, mut to_one) = (vec![], vec![], vec![]);
     for _ in 0..rounds {
         let (scores, in_budget) = ask(&sorted, &texts, texts.len());
         let (others, in_order) = ask(&arrival, &texts, ARRIVAL_ROWS);
         let (alone, one_by_one) = ask(&sorted, &texts, 1);
         for ((a, b), c) in scores.iter().zip(&others).zip(&alone) {
-            assert!((a - b).abs() < TOLERANCE && (a - c).abs() < TOLERANCE, "{a}, {b} and {c} for one text");
+            let difference = (a - b).abs().max((a - c).abs());
+            assert!(difference < device.tolerance, "{a}, {b} and {c} for one text");
         }
         speeds.push(TEXTS as f64 / in_budget);
         to_arrival.push(in_order / in_budget);
@@ -212,7 +245,7 @@ fn batches(folder: &Path, rounds: usize) {
         "{TEXTS} texts of {} words on average, at most {longest}, one session of one thread:",
         all / TEXTS
     );
-    println!("  sorted, at most 256 padded tokens: {} texts/s", spread(speeds));
+    println!("  sorted, at most {} padded tokens: {} texts/s", device.tokens, spread(speeds));
     println!(
         "  ratio to batches of {ARRIVAL_ROWS} in order of arrival {}, to one by one {}",
         spread(to_arrival),
@@ -222,7 +255,8 @@ fn batches(folder: &Path, rounds: usize) {
 
 fn main() {
     let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);
+    let device = if std::env::args().any(|argument| argument == "cuda") { GPU } else { CPU };
     let folder = folder();
-    cached_prefix(folder.path(), rounds);
-    batches(folder.path(), rounds);
+    cached_prefix(&device, folder.path(), rounds);
+    batches(&device, folder.path(), rounds);
 }

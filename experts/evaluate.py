@@ -122,7 +122,7 @@ def summary_table(panel, quality, tests, p) -> str:
         flagged, unsafe = p[x][own][asked] >= 0.5, unsafe[asked]
         everyday = p[x]["jailbreaks"][safe]
         everyday = everyday[np.isfinite(everyday)] >= 0.5
-        rows.append([f"`{x}`", own, number(quality[x]["auc"]),
+        rows.append([f"`{x}`", own, number(auc(tests[own][1], p[x][own])),
                      f"{100 * flagged[unsafe].mean():.0f} %", f"{100 * flagged[~unsafe].mean():.0f} %",
                      f"{100 * everyday.mean():.1f} %",
                      f"{size / 1e6:.2f} MB" if size >= 1e4 else f"{size / 1e3:.0f} kB", m["licence"]])

@@ -26,6 +26,9 @@ case " $* " in
   *) echo "SKIPPED: tokens of OIDC: install CMake, pkg-config and the headers of OpenSSL and zlib" ;;
 esac
 
+# Most tests wait for a broker or a process most of their time, so twice as many run as there are processors.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((2 * $(getconf _NPROCESSORS_ONLN)))}"
+
 # Tests kill the program at the named points of src/crash.rs.
 set -- --features crash-points "$@"
 

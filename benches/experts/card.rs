@@ -1,4 +1,4 @@
-//! Compares the whole panel on a card with the same panel on the CPU, on the demo's real texts.
+//! Compares the whole panel on a GPU with the same panel on the CPU, on the demo's real texts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ const ROUNDS: usize = 5;
 /// Prints both speeds, and the differences between the votes.
 pub fn compare() {
     let texts = texts();
-    // A process can load one library. That of the card also runs graphs on the CPU, with a session for each core.
+    // A process can load one library. That of the GPU also runs graphs on the CPU, with a session for each core.
     let processor = Device { library: CARD.library, ..PROCESSOR };
     let config = PanelConfig { sessions: None, cache: 0, ..processor.config(None) };
     let processor = Arc::new(Panel::open(config).unwrap());
@@ -28,12 +28,7 @@ pub fn compare() {
         fast.push(on_card);
         ratios.push(on_card / on_processor);
     }
-    println!(
-        "processor {} texts/s, card {}, card to processor {}",
-        spread(slow),
-        spread(fast),
-        spread(ratios)
-    );
+    println!("CPU {} texts/s, GPU {}, GPU to CPU {}", spread(slow), spread(fast), spread(ratios));
     distance(&processor, &card, &texts);
 }
 

@@ -1,4 +1,4 @@
-//! The devices that run the graphs: the CPU and a card.
+//! The devices that run the graphs: the CPU and a GPU.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::models;
 /// The number of sessions of each graph.
 const SESSIONS: usize = 2;
 
-/// A device. The CPU has the configuration's default limits, and a card larger ones.
+/// A device. The CPU has the configuration's default limits, and a GPU larger ones.
 pub struct Device {
     pub provider: Provider,
     /// The path of ONNX Runtime's library in the models' folder.

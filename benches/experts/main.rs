@@ -1,6 +1,6 @@
 //! Compares the panel with the limit of the machine: `cargo bench --bench experts -- [TEXTS [ROUNDS]]`. With `memory`
 //! it prints the memory of the whole panel before and after a burst of long texts. With `cuda` everything runs on the
-//! first NVIDIA card, with ONNX Runtime's library from `models/cuda`. With `cuda compare` it compares the speed and the
+//! first NVIDIA GPU, with ONNX Runtime's library from `models/cuda`. With `cuda compare` it compares the speed and the
 //! votes of the whole panel there with those on the CPU.
 //!
 //! The limit is a bare loop over the same ONNX Runtime with the same tokens, which are known and sorted beforehand, and

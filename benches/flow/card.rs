@@ -1,5 +1,5 @@
-//! Processes events on a real Apache Kafka, exactly once, with the experts on an NVIDIA card and on the CPU, and
-//! compares them with the Python consumers on the same card.
+//! Processes events on a real Apache Kafka, exactly once, with the experts on an NVIDIA GPU and on the CPU, and
+//! compares them with the Python consumers on the same GPU.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::shown;
 use crate::texts::{Mix, texts};
 use crate::throughput::Passage;
 
-/// The factor by which the card gets more texts than the CPU, because it is much faster.
+/// The factor by which the GPU gets more texts than the CPU, because it is much faster.
 const MORE: usize = 10;
 
 /// Runs one head, six heads, and the whole panel on both devices, interleaved.
@@ -18,7 +18,7 @@ pub fn run(rounds: usize, count: usize) {
     let python = peers("requirements-cuda.txt");
     let runner = Runner { models: &models, mix: Mix::Chat, python: &python, card: true };
     let all = texts(&models, Mix::Chat, count * MORE, 1);
-    println!("\nOn a card: chat mix, {} texts, a tenth of them on the processor; {rounds} rounds", all.len());
+    println!("\nOn a GPU: chat mix, {} texts, a tenth of them on the CPU; {rounds} rounds", all.len());
     for (word, heads) in [("one", format!("\"{HEAD}\"")), ("six", HEADS.to_owned()), ("panel", String::new())]
     {
         let (mut on_card, mut on_processor) = (Vec::new(), Vec::new());
@@ -37,7 +37,7 @@ pub fn run(rounds: usize, count: usize) {
         }
         let ours = rates(&on_card);
         println!(
-            "{word:<6} card {} texts/s, {} us CPU a message; processor {} texts/s; card to processor {}",
+            "{word:<6} GPU {} texts/s, {} us CPU a message; CPU {} texts/s; GPU to CPU {}",
             shown(ours.clone(), 0),
             shown(on_card.iter().map(|passage| passage.micros).collect(), 0),
             shown(rates(&on_processor), 0),
@@ -45,7 +45,7 @@ pub fn run(rounds: usize, count: usize) {
         );
         for (rule, passages) in &peers {
             println!(
-                "peer on the card: {rule:<6} {} texts/s, {} us CPU a message; aegis to it: {}",
+                "peer on the GPU: {rule:<6} {} texts/s, {} us CPU a message; aegis to it: {}",
                 shown(rates(passages), 0),
                 shown(passages.iter().map(|passage| passage.micros).collect(), 0),
                 shown(ratio(&ours, &rates(passages)), 2)

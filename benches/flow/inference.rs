@@ -90,7 +90,7 @@ pub struct Runner<'a> {
     pub models: &'a Path,
     pub mix: Mix,
     pub python: &'a Path,
-    /// `true` if the peers' graphs run on a card.
+    /// `true` if the peers' graphs run on a GPU.
     pub card: bool,
 }
 

@@ -17,7 +17,7 @@
 //! cargo bench --bench flow -- round-trip      both roles with brokers that are 0 to 1,000 ms away, through a proxy
 //! cargo bench --bench flow -- rebalance       the pause of decisions when one of three scorers is killed, under both
 //!                                             protocols of groups
-//! cargo bench --bench flow -- cuda            experts on an NVIDIA card and on the CPU, Python consumers on the card;
+//! cargo bench --bench flow -- cuda            experts on an NVIDIA GPU and on the CPU, Python consumers on the GPU;
 //!                                             runs only if it is named
 //! ```
 //!

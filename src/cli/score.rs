@@ -132,7 +132,7 @@ impl Outputs {
         errln!("{}: {} decisions, {} dead letters", self.name, self.decided, self.dead);
         if self.dead > 0 && !kept {
             let error = anyhow!(
-                "{} rows have no decision: write them with --dead-letters FILE, or correct them",
+                "rows without a decision: {}; write them with --dead-letters FILE, or correct them",
                 self.dead
             );
             return Err(Failure { exit: Exit::Data, error });

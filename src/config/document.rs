@@ -36,7 +36,9 @@ pub fn document() -> String {
          known one. `aegis config show` prints the values in effect and their sources, and `aegis config schema` prints\n\
          the JSON Schema of this page, which is generated from the code. Paths are relative to the file's folder.\n\n\
          `aegis replay`, `report`, `labels stats` and `evaluate` read files without any configuration unless one is named, so\n\
-         that their results do not depend on the folder in which they run.\n",
+         that their results do not depend on the folder in which they run.\n\n\
+         Most files set only `kafka.brokers`, `policies`, `experts.folder`, `learn.store`, and perhaps the names in `[topics]`\n\
+         and `score.encoding`; [quick-start.md](quick-start.md) has an example. The sections below are in alphabetical order.\n",
     );
     let schema = schema();
     let (sections, keys): (Vec<_>, Vec<_>) =

@@ -56,7 +56,8 @@ pub struct Category {
     pub slug: String,
     /// The name shown to people.
     pub name: String,
-    /// The codes that guard models use for it.
+    /// Codes of guard models for the category, for people who read a guard's answer. The program does not read them: the
+    /// spec of a guard maps its codes to categories.
     #[serde(default)]
     pub codes: Vec<String>,
 }

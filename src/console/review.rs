@@ -45,16 +45,21 @@ pub fn routes() -> Router<Arc<App>> {
 /// Returns what the page needs before the first request.
 async fn overview(State(app): State<Arc<App>>, session: Session) -> Json<Value> {
     let policies = app.policies.now();
+    let is_reviewer = session.require_reviewer().is_ok();
+    let open = |policy: &str| {
+        // The true number would tell a reviewer which answers are known.
+        if is_reviewer { app.reviews.open_for(&session.name, policy) } else { app.reviews.open_of(policy) }
+    };
     let names = policies.policies.keys().map(|name| {
         json!({
             "name": name,
-            "open": app.reviews.open_of(name),
+            "open": open(name),
             "note": policies.reviewer_notes.get(name),
         })
     });
     let taxonomy = policies.taxonomy.iter().map(|one| json!({ "slug": one.slug, "name": one.name }));
     Json(json!({
-        "reviewer": session.require_reviewer().is_ok(),
+        "reviewer": is_reviewer,
         "policies": names.collect::<Vec<_>>(),
         "taxonomy": taxonomy.collect::<Vec<_>>(),
         "hide_opinion": app.config.console.hide_opinion,
@@ -86,9 +91,11 @@ async fn next(
     }
     let shared = Arc::clone(&app);
     blocking(&app, move |reviews| {
-        Ok(match reviews.next(&session.name, &body.policy) {
-            Ok(Next::Served(served)) => request(&shared, &served, reviews.open_of(&body.policy)),
-            Ok(Next::Empty { others }) => json!({ "state": "empty", "open": others }),
+        let next = reviews.next(&session.name, &body.policy);
+        let open = || reviews.open_for(&session.name, &body.policy);
+        Ok(match next {
+            Ok(Next::Served(served)) => request(&shared, &served, open()),
+            Ok(Next::Empty { others }) => json!({ "state": "empty", "open": open(), "others": others }),
             // A page that is opened early waits. It is no error.
             Err(Failed::Loading { progress }) => json!({ "state": "loading", "progress": progress }),
             Err(error) => return Err(error),
@@ -215,7 +222,7 @@ async fn answer(
             "state": "sent",
             "verdict": label.verdict.map(Finding::word),
             "opinion": opinion(&request),
-            "open": reviews.open_of(&label.policy),
+            "open": reviews.open_for(&session.name, &label.policy),
         }))
     })
     .await
@@ -259,7 +266,10 @@ async fn undo(
     let shared = Arc::clone(&app);
     blocking(&app, move |reviews| {
         Ok(match reviews.undo(&session.name, &body.claim)? {
-            Some(served) => request(&shared, &served, reviews.open_of(&served.request.id.policy)),
+            Some(served) => {
+                let open = reviews.open_for(&session.name, &served.request.id.policy);
+                request(&shared, &served, open)
+            }
             None => json!({ "state": "undone" }),
         })
     })

@@ -86,7 +86,7 @@ struct ExpertSummary {
 }
 
 /// Reads the ledger and the last predictor back, folds the rounds, writes DIR/rounds.jsonl, DIR/report.html and
-/// The content of DIR/summary.json., and prints the summary.
+/// DIR/summary.json, and prints the summary.
 ///
 /// # Errors
 /// Returns [`DemoError::Unbalanced`] if the counts or the hashes differ, and other errors if a topic cannot be read or a
@@ -278,7 +278,7 @@ fn print(run: &Run<'_>, summary: &Summary, masses: &[Mass]) {
     outln!("  Look further:");
     // The commands start this program as the user did.
     let program = std::env::args().next().unwrap_or_else(|| "aegis".to_owned());
-    stdout::print(&next_steps(&program, &out.to_string()));
+    stdout::print(&next_steps(&program, &out.to_string(), run.args.console));
 }
 
 /// Prints the mistakes of the ensemble, the fold, the majority and each expert.
@@ -300,8 +300,10 @@ fn print_mistakes(summary: &Summary) {
         summary.majority_mistakes,
         rate(summary.majority_mistakes, summary.rounds)
     );
+    // By rate: an expert that is asked only when decisive makes few mistakes because it has few votes.
     let mut experts: Vec<_> = summary.experts.iter().collect();
-    experts.sort_by_key(|(_, expert)| expert.mistakes);
+    experts.sort_by(|(_, a), (_, b)| rate(a.mistakes, a.awake).total_cmp(&rate(b.mistakes, b.awake)));
+    outln!("  {:>7} (of an expert: on the rounds on which it voted)", "");
     for (id, expert) in experts {
         outln!(
             "  {:>7} expert {id:<35} {:>5.1} %   {:.3}",
@@ -312,15 +314,18 @@ fn print_mistakes(summary: &Summary) {
     }
 }
 
-/// Returns commands and files to look at next, in two columns.
-fn next_steps(program: &str, out: &str) -> String {
-    let lines = [
+/// Returns commands and files to look at next, in two columns. `console` is `true` if the console is open already.
+fn next_steps(program: &str, out: &str, console: bool) -> String {
+    let mut lines = vec![
         (format!("{program} replay {out}/rounds.jsonl"), "fold the rounds again"),
         (format!("{program} replay {out}/rounds.jsonl --learner all"), "every learner side by side"),
         (format!("{out}/report.html"), "a page to look at"),
         (format!("{out}/summary.json"), "these figures"),
     ];
-    let wide = lines.iter().map(|(what, _)| what.chars().count()).max().expect("four lines");
+    if !console {
+        lines.push((format!("{program} demo --console"), "the demo again, with the console, until Ctrl-C"));
+    }
+    let wide = lines.iter().map(|(what, _)| what.chars().count()).max().expect("at least four lines");
     lines.iter().map(|(what, why)| format!("    {what:<wide$}   {why}\n")).collect()
 }
 
@@ -344,9 +349,12 @@ mod tests {
 
     #[test]
     fn next_steps_name_the_program_as_it_was_called() {
-        let text = next_steps("aegis", "out");
+        let text = next_steps("aegis", "out", false);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "    aegis replay out/rounds.jsonl                 fold the rounds again");
         assert_eq!(lines[3], "    out/summary.json                              these figures");
+        let console = "    aegis demo --console                          the demo again, with the console, until Ctrl-C";
+        assert_eq!(lines[4..], [console]);
+        assert_eq!(next_steps("aegis", "out", true).lines().count(), 4, "it is open already");
     }
 }

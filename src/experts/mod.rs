@@ -47,9 +47,9 @@ pub mod text_folding;
 mod tokenizer;
 mod worker;
 
+pub use backend::TOLERANCE;
 pub use backend::onnx::environment::{RUNTIME_TELEMETRY_OFF, environment};
 pub use backend::onnx::provider::Provider;
-pub use batch_invariance::TOLERANCE;
 pub use config::PanelConfig;
 pub use cost::{PanelCosts, RunCost};
 pub use error::PanelError;

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use ask::{Asked, Question, Terms, UnderLoad};
 
-use super::backend::Profile;
 use super::backend::remote::RemoteExpert;
 use super::backend::rules::RulesBackend;
+use super::backend::{Profile, TOLERANCE};
 use super::cache::ResultCache;
 use super::config::PanelConfig;
 use super::cost::PanelCosts;
@@ -79,6 +79,8 @@ pub struct Panel {
     prompts: Vec<Option<Arc<GuardPrompts>>>,
     /// By model.
     profiles: Vec<Profile>,
+    /// The greatest accepted differences between a text's score alone and in a batch, by model.
+    tolerances: Vec<f64>,
     /// The remote experts, by model.
     remotes: BTreeMap<usize, Arc<RemoteExpert>>,
     scheduler: Arc<Scheduler>,
@@ -136,7 +138,8 @@ impl Panel {
         log_loaded(&loaded.experts);
         // All workers have sessions of the same models.
         let backends = loaded.backends.first().into_iter().flatten();
-        let profiles: Vec<Profile> = backends.map(|backend| backend.profile()).collect();
+        let (profiles, tolerances): (Vec<Profile>, Vec<f64>) =
+            backends.map(|backend| (backend.profile(), backend.tolerance())).unzip();
         let scheduler = Arc::new(scheduler(&config, &loaded, &profiles));
         let (sessions, timeout, pause) = (config.workers(), config.timeout, config.pause);
         let tokenize_threads = config.tokenize_workers();
@@ -154,6 +157,7 @@ impl Panel {
             models: loaded.models,
             prompts: loaded.prompts,
             profiles,
+            tolerances,
             remotes: loaded.remotes,
             scheduler,
             timeout,
@@ -209,6 +213,14 @@ impl Panel {
     pub fn model_hashes(&self, expert: usize) -> Option<[[u8; 32]; 2]> {
         let model = self.models.iter().find(|model| model.experts.contains(&expert))?;
         Some([*model.hashes.first()?, model.manifest])
+    }
+
+    /// The greatest accepted difference between a text's score alone and in a batch. `expert` is the place in
+    /// [`Panel::experts`].
+    #[must_use]
+    pub fn tolerance(&self, expert: usize) -> f64 {
+        let model = self.models.iter().position(|model| model.experts.contains(&expert));
+        model.map_or(TOLERANCE, |model| self.tolerances[model])
     }
 
     /// The number of worker threads.

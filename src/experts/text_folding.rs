@@ -44,7 +44,7 @@ pub struct Folded {
 }
 
 impl Folded {
-    /// The readings of the text: the folded text; with the words that zero-width characters separate; with letters that
+    /// The readings of the text: the folded text; with the words that invisible characters separate; with letters that
     /// are repeated at least three times once or twice; with words that are spelt out (`f.u.c.k`) in one piece.
     pub fn readings(&self) -> impl Iterator<Item = &str> {
         iter::once(&self.text).chain(&self.others).map(String::as_str)

@@ -4,10 +4,10 @@
 //! megabytes. Two of ten million events have the same hash with a probability of three in a million.
 
 use std::collections::hash_map::RandomState;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::BuildHasher;
 
-use crate::core::label::{Label, Source};
+use crate::core::label::Source;
 use crate::core::ledger::{Edit, EditAction, LabelRecord, Record, RoundId};
 use crate::core::review::ReviewRequest;
 
@@ -25,6 +25,8 @@ struct Answer {
 #[derive(Default)]
 pub struct Answered {
     hasher: RandomState,
+    /// The sources that teach, by policy.
+    teaches: HashMap<String, BTreeSet<Source>>,
     answers: HashMap<u64, Answer>,
     /// The labels that were retracted, each with the annotators who did.
     retracted: HashMap<u64, Vec<Option<Marks>>>,
@@ -51,7 +53,14 @@ pub enum RequestState {
 }
 
 impl Answered {
-    /// Adds a record of the ledger. Reports of users and calibration labels are no answers to a request.
+    /// An empty ledger. `teaches` has the sources that teach, by policy: their labels answer a request, too.
+    #[must_use]
+    pub fn new(teaches: HashMap<String, BTreeSet<Source>>) -> Self {
+        Self { teaches, ..Self::default() }
+    }
+
+    /// Adds a record of the ledger. A review or a gold label is an answer, a report or an appeal only if it teaches, and a
+    /// calibration label never.
     pub fn add(&mut self, record: &Record) {
         match record {
             Record::Round(_) => {}
@@ -78,7 +87,7 @@ impl Answered {
         let annotator = label.annotator.as_ref().map(|name| marks(&self.hasher, &label.tenant, name));
         if let Some(id) = &label.retracts {
             self.retracted.entry(of(id)).or_default().push(annotator);
-        } else if is_answer(label) {
+        } else if is_answer(label.source, self.teaches.get(&label.policy)) {
             self.answers.insert(of(&label.id), Answer { round, annotator });
         }
     }
@@ -126,10 +135,11 @@ fn marks(hasher: &RandomState, tenant: &str, name: &str) -> Marks {
     [hasher.hash_one((tenant, name)), hasher.hash_one(("", name))]
 }
 
-fn is_answer(label: &Label) -> bool {
-    match label.source {
+fn is_answer(source: Source, teaches: Option<&BTreeSet<Source>>) -> bool {
+    match source {
         Source::Review | Source::Gold => true,
-        Source::Report | Source::Appeal | Source::Calibration => false,
+        Source::Report | Source::Appeal => teaches.is_some_and(|sources| sources.contains(&source)),
+        Source::Calibration => false,
     }
 }
 
@@ -137,7 +147,7 @@ fn is_answer(label: &Label) -> bool {
 mod tests {
     use super::*;
     use crate::core::decision::{Origin, ReviewReason, Sampling};
-    use crate::core::label::{DecisionRef, Finding};
+    use crate::core::label::{DecisionRef, Finding, Label};
     use crate::core::ledger::LabelStatus;
     use crate::core::policy::Action;
 
@@ -208,6 +218,26 @@ mod tests {
         }
         let other = RoundId { tenant: "other".into(), ..round("answered") };
         assert_eq!(open.take(&request(other, None)), RequestState::Open);
+    }
+
+    #[test]
+    fn a_source_that_teaches_answers_the_requests_of_its_policy() {
+        let teaches = BTreeSet::from([Source::Review, Source::Report, Source::Calibration]);
+        let mut answered = Answered::new(HashMap::from([("p".to_owned(), teaches)]));
+        let other = |label: Label| Label { policy: "other".into(), ..label };
+        for (event, source) in
+            [("reported", Source::Report), ("appealed", Source::Appeal), ("calibrated", Source::Calibration)]
+        {
+            let label = Label { source, ..label(event, "a") };
+            add(&mut answered, other(label.clone()), LabelStatus::Accepted);
+            add(&mut answered, label, LabelStatus::Accepted);
+        }
+        let mut open = answered.open();
+        let mut state = |id: RoundId| open.take(&request(id, None));
+        assert_eq!(state(round("reported")), RequestState::Done);
+        assert_eq!(state(RoundId { policy: "other".into(), ..round("reported") }), RequestState::Open);
+        assert_eq!(state(round("appealed")), RequestState::Open);
+        assert_eq!(state(round("calibrated")), RequestState::Open);
     }
 
     #[test]

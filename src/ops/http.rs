@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -22,7 +22,8 @@ use crate::panics;
 /// Bounds on connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The number of connections that are open at a time. A further one replaces the oldest that is not [kept](Keeper).
+    /// The number of connections that are open at a time. A further one replaces the oldest that is not [kept](Keeper). If all
+    /// are kept, it is [`Surplus`].
     pub connections: usize,
     /// The time within which the head of a request must arrive, from the opening of the connection or its last response.
     pub idle: Duration,
@@ -42,13 +43,23 @@ const MAX_AGE: Duration = Duration::from_secs(600);
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// The size of a connection's buffer, in bytes. The head of a request must fit.
 const BUFFER_SIZE: usize = 16 << 10;
+/// The time for new connections to read requests that have arrived already, before one of them is replaced.
+const READ_TIME: Duration = Duration::from_millis(1);
+/// The number of connections beyond the limit that are answered at a time. Further ones are closed without an answer.
+const MAX_SURPLUS: usize = 8;
 
 /// The address of a connection's peer. Each request has it as an extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
+/// The mark of a request whose connection came while all others were [kept](Keeper). Such a request has it as an extension.
+/// The connection is closed after one answer, so a handler that keeps connections refuses the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Surplus;
+
 /// Keeps a connection while its response is sent. Each request has it as an extension. A handler uses it for long responses
-/// of known users, and bounds their number below that of connections, so that others are answered.
+/// of known users, and bounds their number below that of connections, so that others are answered; or for all requests, and
+/// refuses those that are [`Surplus`].
 #[derive(Debug, Clone, Default)]
 pub struct Keeper(Arc<AtomicBool>);
 
@@ -188,6 +199,7 @@ async fn serve(
 ) {
     // The oldest first.
     let mut open: VecDeque<Open> = VecDeque::new();
+    let surplus = Arc::new(Semaphore::new(MAX_SURPLUS));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -202,17 +214,19 @@ async fn serve(
                 continue;
             }
         };
-        open.retain(|connection| !connection.task.is_finished());
-        while open.len() >= limits.connections.max(1) {
-            // If all are kept, a handler keeps too many, and the oldest goes.
-            let index = open.iter().position(|connection| !connection.keeper.keeps()).unwrap_or(0);
-            let Some(oldest) = open.remove(index) else { break };
-            // Unless its response is long or late, it only holds a descriptor: handlers keep the connections of others.
-            oldest.task.abort();
-            let _ = oldest.task.await;
-        }
         let keeper = Keeper::default();
         let router = router.clone().layer(Extension(Peer(peer))).layer(Extension(keeper.clone()));
+        if !make_room(&mut open, limits.connections.max(1)).await {
+            // Without a permit the connection is closed, so that refusals do not take descriptors either.
+            if let Ok(permit) = Arc::clone(&surplus).try_acquire_owned() {
+                let router = router.layer(Extension(Surplus));
+                tokio::spawn(async move {
+                    let _permit = permit;
+                    answer_once(stream, router, limits).await;
+                });
+            }
+            continue;
+        }
         let task = tokio::spawn(connection(stream, router, limits, stop.clone()));
         open.push_back(Open { task, keeper });
     }
@@ -223,10 +237,43 @@ async fn serve(
     }
 }
 
+/// Makes room for one more connection: the oldest that is not kept is closed if `limit` are open. Returns `false` if all of
+/// them are kept.
+async fn make_room(open: &mut VecDeque<Open>, limit: usize) -> bool {
+    open.retain(|connection| !connection.task.is_finished());
+    if open.len() < limit {
+        return true;
+    }
+    // The requests of connections that were accepted just now may have arrived, and a handler keeps them once they are read.
+    sleep(READ_TIME).await;
+    open.retain(|connection| !connection.task.is_finished());
+    while open.len() >= limit {
+        // The response of a kept connection is in flight. This thread sends a short response in the same step in which its
+        // handler ends, so that a connection that is not kept any more has sent it.
+        let Some(index) = open.iter().position(|connection| !connection.keeper.keeps()) else { return false };
+        let Some(oldest) = open.remove(index) else { return false };
+        // Unless its response is long or late, it only holds a descriptor: handlers keep the connections of others.
+        oldest.task.abort();
+        let _ = oldest.task.await;
+    }
+    true
+}
+
 /// Returns `true` if the peer has closed the connection before it was accepted.
 fn is_peer_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// Answers one request of a connection that is not counted, and closes it.
+async fn answer_once(stream: TcpStream, router: Router, limits: Limits) {
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.finish)
+        .keep_alive(false)
+        .max_buf_size(BUFFER_SIZE)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let _ = timeout(limits.finish, served).await;
 }
 
 async fn connection(stream: TcpStream, router: Router, limits: Limits, mut stop: watch::Receiver<()>) {
@@ -252,6 +299,7 @@ mod tests {
     use std::net::TcpStream;
 
     use axum::body::Body;
+    use axum::extract::Request;
     use axum::routing::get;
     use futures_util::StreamExt as _;
     use futures_util::stream::{once, unfold};
@@ -299,5 +347,47 @@ mod tests {
         }
         sender.send(7).unwrap();
         read_until(&mut kept, "7\n");
+    }
+
+    #[test]
+    fn a_connection_beyond_the_limit_is_answered_once_if_all_others_are_kept() {
+        let (entered, in_flight) = std::sync::mpsc::channel();
+        let (release, _) = broadcast::channel(8);
+        let source = release.clone();
+        let handler = move |Extension(keeper): Extension<Keeper>, request: Request| {
+            let is_surplus = request.extensions().get::<Surplus>().is_some();
+            let (entered, mut released) = (entered.clone(), source.subscribe());
+            async move {
+                if is_surplus {
+                    return "surplus";
+                }
+                let _kept = keeper.keep();
+                entered.send(()).unwrap();
+                let () = released.recv().await.unwrap();
+                "finished"
+            }
+        };
+        let router = Router::new().route("/", get(handler));
+        let limits = Limits { connections: 2, idle: Duration::from_secs(3_600), ..Limits::default() };
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let server = Server::open("a test", address, limits, router, std::future::pending()).unwrap();
+        let ask = || {
+            let mut stream = TcpStream::connect(server.address()).unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            stream
+        };
+        let mut kept = [ask(), ask()];
+        for _ in &kept {
+            in_flight.recv().unwrap();
+        }
+        for _ in 0..3 {
+            let mut answer = String::new();
+            ask().read_to_string(&mut answer).unwrap();
+            assert!(answer.ends_with("surplus"), "{answer:?}");
+        }
+        release.send(()).unwrap();
+        for stream in &mut kept {
+            read_until(stream, "finished");
+        }
     }
 }

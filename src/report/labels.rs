@@ -17,18 +17,18 @@ pub(super) struct Labels {
     erased: HashSet<(u64, u64)>,
 }
 
-/// The answer of reviewers to one event.
+/// The answer of people to one event.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Answer {
-    /// The mean of the live review labels, in \[0,1\].
+    /// The mean of the live review labels, in \[0,1\]. Without any, that of the live gold labels.
     pub(super) target: f64,
     /// The time at which the newest of them was received.
     pub(super) received: Millis,
 }
 
-/// The mapping of answers to requests: only reviews count, whatever the policy learns from.
-fn reviews(mapping: &Mapping) -> Mapping {
-    Mapping { teaches: BTreeSet::from([Source::Review]), ..mapping.clone() }
+/// The mapping of answers to requests: only labels of this source count, whatever the policy learns from.
+fn only(source: Source, mapping: &Mapping) -> Mapping {
+    Mapping { teaches: BTreeSet::from([source]), ..mapping.clone() }
 }
 
 impl Labels {
@@ -74,18 +74,21 @@ impl Labels {
         found.is_some_and(|(rounds, row)| rounds.target(row, mapping, self.ledger.edits()).is_some())
     }
 
-    /// The answers of reviewers for all rounds of a policy that have one, each with its tenant and event.
+    /// The answers for all rounds of a policy that have one, each with its tenant and event.
+    ///
+    /// An event with a gold label is reviewed no more, so that its request would stay unanswered for good, chosen by those who
+    /// give reference answers. The gold label is therefore its answer unless there is a review.
     pub(super) fn answers<'a>(
         &'a self,
         policy: &str,
         mapping: &Mapping,
     ) -> impl Iterator<Item = (&'a str, &'a str, Answer)> + 'a {
-        let mapping = reviews(mapping);
+        let mappings = [Source::Review, Source::Gold].map(|source| only(source, mapping));
         let rounds = self.ledger.find(policy).and_then(|number| self.ledger.rounds(number));
         rounds.into_iter().flat_map(move |rounds| {
-            let mapping = mapping.clone();
+            let mappings = mappings.clone();
             rounds.rows().filter_map(move |row| {
-                let answer = self.answer(rounds, row, &mapping)?;
+                let answer = mappings.iter().find_map(|mapping| self.answer(rounds, row, mapping))?;
                 Some((rounds.tenant(row), rounds.event(row), answer))
             })
         })

@@ -174,21 +174,20 @@ fn groups(groups: &[Group]) -> String {
     let row = |group: &Group| {
         let figures = group.figures.as_ref()?;
         Some(format!(
-            "<tr><td>{} {}</td><td>{}</td><td>{}</td>{}{}{}</tr>",
+            "<tr><td>{} {}</td><td>{}</td><td>{}</td>{}</tr>",
             group.by.word(),
             escape(&group.name),
             grouped(group.counts.decisions),
             grouped(group.counts.answered),
-            cell(figures.prevalence),
-            cell(figures.precision),
-            cell(figures.recall),
+            figures.named().map(|(_, figure)| cell(figure)).concat(),
         ))
     };
     let rows: String = groups.iter().filter_map(row).collect();
     if rows.is_empty() {
         return String::new();
     }
-    let head = ["group", "decisions", "labels", "prevalence", "precision", "recall"];
+    let names = Figures::default().named().map(|(name, _)| name);
+    let head = [&["group", "decisions", "labels"][..], &names].concat();
     section("Groups", "Those with enough labels.", &table(&head, &rows))
 }
 
@@ -234,13 +233,14 @@ fn experts(experts: &[ExpertReport]) -> String {
             },
         );
         format!(
-            "<tr><td>{}</td><td>{}</td><td>{}</td>{}{}{}<td>{drift}</td></tr>",
+            "<tr><td>{}</td><td>{}</td><td>{}</td>{}{}{}{}<td>{drift}</td></tr>",
             escape(&expert.expert),
             grouped(period.votes),
             grouped(period.figures.labels),
             cell(period.agreement),
             cell(period.figures.precision),
             cell(period.figures.recall),
+            cell(period.figures.false_positive_rate),
         )
     };
     let rows: String = experts.iter().map(row).collect();
@@ -254,6 +254,7 @@ fn experts(experts: &[ExpertReport]) -> String {
         "agreement with people",
         "precision",
         "recall",
+        "false positives",
         "change of errors, points",
     ];
     section(

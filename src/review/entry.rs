@@ -122,6 +122,10 @@ pub struct Entry {
 impl Entry {
     /// Takes the request over. A later decision about the same event replaces the earlier one and keeps its place.
     pub fn set_request(&mut self, mut request: ReviewRequest, place: Place) {
+        // The event was sent again: what retention has deleted is its earlier record.
+        if self.request.as_ref().is_some_and(|known| known.origin != request.origin) {
+            self.expired = false;
+        }
         request.categories.sort_by(|a, b| b.score.total_cmp(&a.score));
         request.categories.truncate(MAX_SCORES);
         self.place.get_or_insert(place);
@@ -204,7 +208,9 @@ impl Entry {
     /// Returns `true` if this person has answered and not retracted the answer.
     #[must_use]
     pub fn answered_by(&self, reviewer: &str) -> bool {
-        self.standing().any(|label| label.annotator.as_deref() == Some(reviewer))
+        let is_theirs = |label: &Label| label.annotator.as_deref() == Some(reviewer);
+        // Most events have no label of this person, and are asked about in large numbers.
+        self.labels.iter().any(is_theirs) && self.standing().any(is_theirs)
     }
 
     /// The label with this id that this person gave. Its categories are not kept.

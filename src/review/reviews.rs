@@ -229,6 +229,12 @@ impl Reviews {
         self.queue().open_of(policy)
     }
 
+    /// The number of open requests of a policy as the reviewer sees it: see [`Queue::open_for`].
+    #[must_use]
+    pub fn open_for(&self, reviewer: &str, policy: &str) -> usize {
+        self.queue().open_for(reviewer, policy)
+    }
+
     /// The number of records that could not be read since the start.
     #[must_use]
     pub fn unreadable(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! The queue: its order, its claims, and what answers and labels do.
 
 mod properties;
+mod sequences;
 
 use std::collections::{BTreeMap, BTreeSet};
 

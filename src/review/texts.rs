@@ -7,6 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::codec::{Defaults, Received, Schemas};
+use crate::core::decision::Origin;
 use crate::core::event::Event;
 use crate::core::ledger::RoundId;
 use crate::core::review::ReviewRequest;
@@ -37,6 +38,14 @@ pub enum TextError {
     Source(#[from] SourceError),
 }
 
+/// A conversation in memory.
+struct Shown {
+    id: RoundId,
+    /// The position that it was read from. An event that is sent again has another one, and perhaps another text.
+    origin: Origin,
+    event: Arc<Event>,
+}
+
 /// Reads conversations.
 pub struct Texts {
     connection: Connection,
@@ -45,7 +54,7 @@ pub struct Texts {
     /// It is locked while the brokers are waited for.
     lookup: Mutex<Option<Lookup>>,
     /// It is never locked for long.
-    shown: Mutex<VecDeque<(RoundId, Arc<Event>)>>,
+    shown: Mutex<VecDeque<Shown>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -69,8 +78,9 @@ impl Texts {
         request: &ReviewRequest,
         schemas: Option<&dyn Schemas>,
     ) -> Result<Arc<Event>, TextError> {
-        if let Some((_, event)) = lock(&self.shown).iter().find(|(id, _)| *id == request.id) {
-            return Ok(Arc::clone(event));
+        let is_known = |shown: &&Shown| shown.id == request.id && shown.origin == request.origin;
+        if let Some(known) = lock(&self.shown).iter().find(is_known) {
+            return Ok(Arc::clone(&known.event));
         }
         if request.origin.topic != self.topic {
             return Err(TextError::OtherTopic);
@@ -92,8 +102,9 @@ impl Texts {
         }
         let event = Arc::new(event);
         let mut shown = lock(&self.shown);
-        shown.retain(|(id, _)| *id != request.id);
-        shown.push_back((request.id.clone(), Arc::clone(&event)));
+        shown.retain(|one| one.id != request.id);
+        let (id, origin) = (request.id.clone(), request.origin.clone());
+        shown.push_back(Shown { id, origin, event: Arc::clone(&event) });
         if shown.len() > MAX_TEXTS {
             shown.pop_front();
         }
@@ -103,7 +114,7 @@ impl Texts {
 
     /// Forgets the text of a request that is no longer shown.
     pub fn forget(&self, id: &RoundId) {
-        lock(&self.shown).retain(|(shown, _)| shown != id);
+        lock(&self.shown).retain(|shown| shown.id != *id);
     }
 
     fn fetch(&self, at: (i32, i64)) -> Result<Option<crate::kafka::Consumed>, SourceError> {

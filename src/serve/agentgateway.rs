@@ -3,6 +3,9 @@
 //! The shape is that of the pages "Guardrail webhook guide" and "Webhook API reference" of agentgateway's documentation
 //! (agentgateway.dev/docs, LLM consumption, prompt guards, webhooks): the action of an answer is told by its fields. One
 //! with a `status_code` and a `body` rejects, one with a reason alone passes.
+//!
+//! A prompt is the whole conversation, as its client writes it: the client can add messages of any role after a harmful one.
+//! So each message is judged, with those before it as its history, and not the last one alone.
 
 use std::sync::Arc;
 
@@ -16,6 +19,8 @@ use super::decide::{Draft, answer, reason};
 use super::refusal::Refusal;
 use super::server::{App, Body};
 use crate::core::decision::Decision;
+use crate::core::event::{Role, Turn};
+use crate::core::text::is_blank;
 
 /// A prompt to check.
 #[derive(Deserialize, JsonSchema)]
@@ -28,7 +33,8 @@ pub struct PromptRequest {
 #[derive(Deserialize, JsonSchema)]
 #[schemars(rename = "AgentgatewayMessages")]
 struct PromptMessages {
-    /// The messages. The last one is judged, the others are its history.
+    /// The messages. Each is judged with those before it. Instructions of role `system` are the product's own, and are history
+    /// only if another message has a text.
     messages: Vec<Message>,
 }
 
@@ -88,9 +94,22 @@ const REJECTED: u16 = 403;
 /// Checks a prompt.
 pub async fn request(State(app): State<Arc<App>>, Body { head, bytes }: Body) -> Result<Response, Refusal> {
     let request: PromptRequest = serde_json::from_slice(&bytes).map_err(|error| Refusal::shape(&error))?;
-    let draft = Draft { turns: turns(request.body.messages)?, ..Draft::default() };
-    let decisions = app.decide(&head, vec![draft]).await?;
+    let turns = turns(request.body.messages)?;
+    let decisions = app.decide(&head, app.drafts(&turns, &judged(&turns))?).await?;
     Ok(app.action(&decisions, "this request was refused by a moderation policy"))
+}
+
+/// Returns the indices of the turns of a prompt that are judged: all that have a text, except instructions. If that leaves
+/// none, the instructions are judged, and a prompt without any text is judged by its last turn.
+fn judged(turns: &[Turn]) -> Vec<usize> {
+    let (instructions, others): (Vec<usize>, Vec<usize>) = (0..turns.len())
+        .filter(|index| !is_blank(&turns[*index].text))
+        .partition(|index| turns[*index].role == Role::System);
+    let last = turns.len().checked_sub(1);
+    [others, instructions]
+        .into_iter()
+        .find(|found| !found.is_empty())
+        .unwrap_or_else(|| last.into_iter().collect())
 }
 
 /// Checks the answer of a model.
@@ -106,12 +125,40 @@ pub async fn response(State(app): State<Arc<App>>, Body { head, bytes }: Body) -
 impl App {
     fn action(&self, decisions: &[Decision], body: &str) -> Response {
         let blocked = decisions.iter().find(|decision| self.blocks(decision));
-        let action = match (blocked, decisions.first()) {
+        let action = match (blocked, decisions.last()) {
             (Some(blocked), _) => {
                 Action::Reject { body: body.to_owned(), status_code: REJECTED, reason: reason(blocked) }
             }
-            (None, first) => Action::Pass { reason: first.map(reason).unwrap_or_default() },
+            (None, last) => Action::Pass { reason: last.map(reason).unwrap_or_default() },
         };
         answer(decisions, Answer { action })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_with_a_text_is_judged_and_instructions_only_alone() {
+        use Role::{Assistant, System, Tool, User};
+        let of = |turns: &[(Role, &str)]| {
+            let turn = |(role, text): &(Role, &str)| Turn { role: *role, text: (*text).to_owned() };
+            judged(&turns.iter().map(turn).collect::<Vec<_>>())
+        };
+        // The turns of a prompt, and the places of those that are judged.
+        type Case<'a> = (&'a [(Role, &'a str)], &'a [usize]);
+        let cases: [Case<'_>; 7] = [
+            (&[(System, "s"), (User, "u")], &[1]),
+            (&[(User, "u"), (Assistant, "")], &[0]),
+            (&[(User, "u"), (Assistant, "a"), (User, "v"), (Tool, "t")], &[0, 1, 2, 3]),
+            (&[(User, "u"), (System, "s")], &[0]),
+            (&[(System, "s"), (User, " \u{200b}")], &[0]),
+            (&[(System, "s"), (System, "t")], &[0, 1]),
+            (&[(User, ""), (Assistant, " ")], &[1]),
+        ];
+        for (turns, expected) in cases {
+            assert_eq!(of(turns), expected, "{turns:?}");
+        }
     }
 }

@@ -11,7 +11,8 @@ use crate::core::event::{Role, Turn};
 pub struct Message {
     /// The speaker: user, assistant, system, developer, tool or function.
     pub role: String,
-    /// The text. A message without one, such as a tool call, has nothing to judge.
+    /// The text. A message without one, such as a tool call, has nothing to judge: the arguments of calls are not read, as on
+    /// the topics.
     #[serde(default)]
     pub content: Option<Content>,
 }

@@ -106,6 +106,19 @@ struct EventRecord {
 }
 
 impl App {
+    /// Returns a draft for each of the turns with these indices, with the turns before it as its history.
+    ///
+    /// # Errors
+    /// Refuses more turns than a request may have texts.
+    pub fn drafts(&self, turns: &[Turn], judged: &[usize]) -> Result<Vec<Draft>, Refusal> {
+        if judged.len() > self.config.http.moderation.max_items {
+            let message = "more messages than http.moderation.max_items: send the newest ones, or raise it";
+            return Err(Refusal::invalid("too_many_texts", message).of("messages"));
+        }
+        let draft = |index: &usize| Draft { turns: turns[..=*index].to_vec(), ..Draft::default() };
+        Ok(judged.iter().map(draft).collect())
+    }
+
     /// Decides drafts: one decision for each, in their order.
     ///
     /// # Errors
@@ -136,7 +149,8 @@ impl App {
     /// `durable`, this returns after the records are confirmed.
     ///
     /// # Errors
-    /// Refuses events that are not valid (400), too many for now (503), and those that are not decided in time (504).
+    /// Refuses events that are not valid (400), more than can ever be recorded (413), too many for now (503), and those that
+    /// are not decided in time (504).
     /// Nothing is recorded of a request that is refused, unless the reason is its record.
     pub async fn decide_events(&self, head: &Head, mut events: Vec<Event>) -> Result<Vec<Decision>, Refusal> {
         let settings = &self.config.http.moderation;
@@ -144,9 +158,10 @@ impl App {
         head.trace.accept(events.len());
         let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
         let _accepted = self.queue.try_acquire_many(count).map_err(|_| full("the queue of texts is full"))?;
+        let values = self.encode(&events)?;
         let mut pending = Vec::with_capacity(events.len());
-        for (number, event) in events.into_iter().enumerate() {
-            pending.push(self.submit(event, number, head)?);
+        for (number, (event, value)) in events.into_iter().zip(values).enumerate() {
+            pending.push(self.submit(event, value, number, head)?);
         }
         let mut decided = Vec::with_capacity(pending.len());
         for Pending { answer, record } in pending {
@@ -171,17 +186,36 @@ impl App {
         Ok(decisions)
     }
 
-    /// Gives the event of the text with this number to the scorer.
-    fn submit(&self, event: Event, number: usize, head: &Head) -> Result<Pending, Refusal> {
+    /// Encodes the events for their records. Without records each value is `None`.
+    fn encode(&self, events: &[Event]) -> Result<Vec<Option<Vec<u8>>>, Refusal> {
+        let Some(recorder) = &self.recorder else { return Ok(vec![None; events.len()]) };
+        let encode =
+            |event: &Event| codec::encode_event(event, Encoding::Avro).map_err(|error| failed(&error));
+        let values = events.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+        if !recorder.can_hold(&values) {
+            let message = "the records of this request never fit into http.moderation.record_queue_mib: send fewer texts, \
+                           or less text, at a time";
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "records_too_large", message));
+        }
+        Ok(values.into_iter().map(Some).collect())
+    }
+
+    /// Gives the event of the text with this number to the scorer. `value` is that of its record.
+    fn submit(
+        &self,
+        event: Event,
+        value: Option<Vec<u8>>,
+        number: usize,
+        head: &Head,
+    ) -> Result<Pending, Refusal> {
         let (trace, headers) = head.trace.text(number);
-        let record = match &self.recorder {
-            Some(recorder) => {
-                let value = codec::encode_event(&event, Encoding::Avro).map_err(|error| failed(&error))?;
+        let record = match (&self.recorder, value) {
+            (Some(recorder), Some(value)) => {
                 let room = recorder.room(&value);
                 let room = room.ok_or_else(|| full("the brokers do not confirm earlier requests"))?;
                 Some(EventRecord { value, headers: headers.clone(), room })
             }
-            None => None,
+            _ => None,
         };
         let (sender, answer) = oneshot::channel();
         let request = Request { event, headers, trace, answer: sender };
@@ -232,7 +266,8 @@ fn now() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn full(why: &str) -> Refusal {
+/// Refuses a request for which there is no room now.
+pub fn full(why: &str) -> Refusal {
     let message = format!("{why}: try again after the time in Retry-After");
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message).retry_after(1)
 }

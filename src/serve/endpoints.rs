@@ -1,8 +1,8 @@
 //! The endpoints: the one list of which the router, the names in metrics and spans, and the OpenAPI document are made.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use axum::Json;
+use axum::http::header;
 use axum::routing::{MethodRouter, get, post};
 use serde_json::Value;
 
@@ -97,10 +97,13 @@ pub static ENDPOINTS: [Endpoint; 8] = [
     Endpoint {
         path: "/openapi.json",
         name: "openapi",
-        handler: || get(|| async { Json(document()) }),
+        handler: || get(|| async { ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str()) }),
         operation: None,
     },
 ];
+
+/// The document as it is served. It is built once, because it is served without a key.
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| document().to_string());
 
 /// Returns the OpenAPI document (3.1) of the endpoints.
 #[must_use]
@@ -108,4 +111,26 @@ pub fn document() -> Value {
     let described =
         ENDPOINTS.iter().filter_map(|endpoint| Some((endpoint.path, endpoint.operation.as_ref()?)));
     openapi::document(described)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_has_every_refusal_and_says_which_can_be_repeated() {
+        let document: Value = serde_json::from_str(&DOCUMENT).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        assert_eq!(paths.len(), ENDPOINTS.len() - 1, "all but the document itself");
+        for (path, item) in paths {
+            let responses = item["post"]["responses"].as_object().unwrap();
+            for status in ["404", "405", "413"] {
+                assert!(responses.contains_key(status), "{path}: {status}");
+            }
+            for (status, response) in responses {
+                let says_when = response["headers"].get("Retry-After").is_some();
+                assert_eq!(says_when, ["429", "503"].contains(&status.as_str()), "{path}: {status}");
+            }
+        }
+    }
 }

@@ -19,7 +19,7 @@ use crate::core::event::{Role, Turn, check_id};
 #[derive(Deserialize, JsonSchema)]
 #[schemars(rename = "LiteLlmRequest")]
 pub struct Request {
-    /// The texts of the call. Each is judged for itself.
+    /// The texts of the call. Each is judged for itself. Tools and the arguments of tool calls are not read.
     #[serde(default)]
     texts: Option<Vec<String>>,
     /// Images, which are refused.

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::content::{Message, turns};
-use super::decide::{Draft, answer};
+use super::decide::answer;
 use super::refusal::Refusal;
 use super::server::{App, Body};
 use crate::core::event::Role;
@@ -93,12 +93,8 @@ pub async fn checks(State(app): State<Arc<App>>, Body { head, bytes }: Body) -> 
         .filter(|(_, turn)| turn.role != Role::System)
         .map(|(index, turn)| (index, turn.role))
         .collect();
-    if judged.len() > app.config.http.moderation.max_items {
-        let message = "more messages than http.moderation.max_items: send the newest ones";
-        return Err(Refusal::invalid("too_many_texts", message).of("messages"));
-    }
-    let draft = |(index, _): &(usize, Role)| Draft { turns: turns[..=*index].to_vec(), ..Draft::default() };
-    let decisions = app.decide(&head, judged.iter().map(draft).collect()).await?;
+    let indices: Vec<usize> = judged.iter().map(|(index, _)| *index).collect();
+    let decisions = app.decide(&head, app.drafts(&turns, &indices)?).await?;
     let mut rails = BTreeMap::<&str, bool>::new();
     let mut messages = Vec::new();
     for ((index, role), decision) in judged.iter().zip(&decisions) {

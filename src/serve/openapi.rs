@@ -7,17 +7,21 @@ use serde_json::{Value, json};
 use super::refusal;
 
 /// The statuses of refusals, with their meaning.
-const REFUSALS: [(&str, &str); 9] = [
+const REFUSALS: [(&str, &str); 11] = [
     ("400", "The request cannot be judged: it is not valid, or has images."),
     ("401", "The API key is missing or not valid."),
     ("403", "The key is for another tenant or policy."),
-    ("413", "The body is too large."),
+    ("404", "There is no such endpoint."),
+    ("405", "The endpoint takes another method."),
+    ("413", "The body is too large, or more than may wait for the brokers."),
     ("415", "The body is not JSON."),
     ("429", "The key has sent too many requests. `Retry-After` says when the next is answered."),
     ("500", "The server failed."),
     ("503", "Too many texts wait. `Retry-After` says when to try again."),
     ("504", "There was no decision in time, or no confirmation of its record."),
 ];
+/// The statuses of refusals that say when to try again.
+const WITH_RETRY_AFTER: [&str; 2] = ["429", "503"];
 
 /// The description of an endpoint.
 pub struct Operation {
@@ -82,7 +86,15 @@ fn operation(path: &str, summary: &str, request: Value, answer: Value, error: &V
     );
     for (status, description) in REFUSALS {
         let content = json!({ "application/json": { "schema": error } });
-        responses.insert(status.into(), json!({ "description": description, "content": content }));
+        let mut response = json!({ "description": description, "content": content });
+        if WITH_RETRY_AFTER.contains(&status) {
+            response["headers"] = json!({ "Retry-After": {
+                "description": "The seconds after which the request can be repeated.",
+                "required": true,
+                "schema": { "type": "integer", "minimum": 1 },
+            } });
+        }
+        responses.insert(status.into(), response);
     }
     let name: String =
         path.chars().map(|letter| if letter.is_alphanumeric() { letter } else { '_' }).collect();

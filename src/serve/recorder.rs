@@ -56,6 +56,8 @@ pub struct Recorder {
 pub struct RecorderHandle {
     waiting: Sender<Waiting>,
     room: Arc<Semaphore>,
+    /// The whole memory, in KiB.
+    capacity: usize,
     key: RecordKey,
     topic: Arc<str>,
 }
@@ -86,7 +88,8 @@ impl Recorder {
         shutdown: &Shutdown,
     ) -> Result<Self, ModerationError> {
         let (waiting, received) = unbounded();
-        let room = Arc::new(Semaphore::new(config.http.moderation.record_queue_mib << 10));
+        let capacity = config.http.moderation.record_queue_mib << 10;
+        let room = Arc::new(Semaphore::new(capacity));
         let topic = config.topics.events.as_str().into();
         let worker = Worker {
             connection: connection.clone(),
@@ -105,7 +108,7 @@ impl Recorder {
             end.store(true, Ordering::Release);
             result
         })?;
-        Ok(Self { handle: RecorderHandle { waiting, room, key, topic }, thread, ended })
+        Ok(Self { handle: RecorderHandle { waiting, room, capacity, key, topic }, thread, ended })
     }
 
     /// Returns a handle that gives records to the thread. The thread ends when the last one is dropped.
@@ -128,10 +131,20 @@ impl Recorder {
     }
 }
 
+/// Returns the memory for the record of an event, in KiB.
+fn record_kib(event: &[u8]) -> usize {
+    event.len().div_ceil(1 << 10) + DECISION_KIB
+}
+
 impl RecorderHandle {
-    /// Takes the memory for the record of an event of this size, or `None` if there is none.
+    /// Returns `true` if the records of these events fit into the memory while no others wait.
+    pub fn can_hold(&self, events: &[Vec<u8>]) -> bool {
+        events.iter().map(|event| record_kib(event)).sum::<usize>() <= self.capacity
+    }
+
+    /// Takes the memory for the record of an event, or `None` if there is none now.
     pub fn room(&self, event: &[u8]) -> Option<Room> {
-        let kib = u32::try_from(event.len().div_ceil(1 << 10) + DECISION_KIB).ok()?;
+        let kib = u32::try_from(record_kib(event)).ok()?;
         Arc::clone(&self.room).try_acquire_many_owned(kib).ok().map(Room)
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::caller::admit;
-use super::decide::{Deadline, Head, late};
+use super::decide::{Deadline, Head, full, late};
 use super::endpoints::ENDPOINTS;
 use super::keys::Store;
 use super::rate::Rates;
@@ -22,7 +22,7 @@ use super::recorder::RecorderHandle;
 use super::refusal::Refusal;
 use super::trace::RequestTrace;
 use crate::config::{Config, Live};
-use crate::ops::http::Keeper;
+use crate::ops::http::{Keeper, Surplus};
 use crate::ops::{Traces, metrics};
 use crate::panics;
 use crate::score::Request;
@@ -135,7 +135,8 @@ async fn finish(
     mut request: HttpRequest,
     next: Next,
 ) -> Response {
-    // Clients keep their connections, so that the oldest one may well be in use.
+    // Clients keep their connections, so that the oldest one may well be in use. If all are, further ones are refused.
+    let is_surplus = request.extensions().get::<Surplus>().is_some();
     let _kept = keeper.keep();
     let started = Instant::now();
     let deadline = started + app.config.http.moderation.deadline();
@@ -150,7 +151,12 @@ async fn finish(
         let message = "the server failed: its log says where";
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message).into_response()
     };
-    let work = async { panics::survive_future(next.run(request)).await.unwrap_or_else(|_| failed()) };
+    let work = async {
+        if is_surplus {
+            return full("all connections are in use").into_response();
+        }
+        panics::survive_future(next.run(request)).await.unwrap_or_else(|_| failed())
+    };
     let mut response = timeout_at(deadline + GRACE, work).await.unwrap_or_else(|_| late().into_response());
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     metrics::HTTP_REQUESTS.with([endpoint, outcome(response.status())]).increment(1);

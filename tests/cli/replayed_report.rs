@@ -145,6 +145,10 @@ fn the_report_has_the_figures_of_the_replay() {
     assert_eq!(report["lacks"], json!(["categories", "languages"]));
     let text = desk.succeeds("report decisions.jsonl.zst --labels labels.jsonl --since 2023-11-14T22:13:20Z");
     assert!(text.out.contains("missing    the decisions have no scores of categories and no languages"));
+    for expert in ["good ", "poor "] {
+        let line = text.out.lines().find(|line| line.starts_with(expert)).unwrap();
+        assert_eq!(line.matches(" to ").count(), 3, "agreement, precision and recall: {line}");
+    }
 }
 
 #[test]
@@ -234,7 +238,7 @@ fn labels_that_do_not_count_are_left_out_and_what_is_missing_is_said() {
         assert!(notes.contains(said), "{said} is not in:\n{notes}");
     }
     assert!(!desk.read("l.jsonl").contains("mallory"), "the annotator is quarantined");
-    // No reviewer answered the round with a gold label, and it is not known what one would say.
+    // No review had asked for the gold label: the probability of its round is not known.
     let report = desk.succeeds("report d.jsonl --labels l.jsonl --output json").out;
     let report: Value = serde_json::from_str(&report).unwrap();
     let counts = &report["policies"][0];

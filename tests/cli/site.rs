@@ -95,11 +95,11 @@ impl Site {
         read_until(&self.connection, &self.topic(topic), "records", |records| records.len() >= count)
     }
 
-    /// Waits for a predictor that `enough` accepts.
+    /// Waits until `enough` accepts the newest predictor of the default policy, and returns it.
     pub fn published(&self, what: &str, enough: impl Fn(&Published) -> bool) -> Published {
         let last = |records: &[Consumed]| {
-            let payload = records.last()?.payload.as_deref()?;
-            codec::decode_published(payload).ok()
+            let mut of_policy = records.iter().filter(|record| record.key.as_deref() == Some(b"default"));
+            codec::decode_published(of_policy.next_back()?.payload.as_deref()?).ok()
         };
         let records = read_until(&self.connection, &self.topic("weights"), what, |records| {
             last(records).is_some_and(|published| enough(&published))

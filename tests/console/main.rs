@@ -8,6 +8,7 @@ mod browser;
 mod contrast;
 mod pages;
 mod review;
+mod review_known;
 mod review_page;
 mod screenshots;
 mod world;

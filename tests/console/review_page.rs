@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use aegis::config::Config;
+use aegis::core::decision::ReviewReason;
 use aegis::core::event::{Event, Role as Speaker, Turn};
+use aegis::core::label::Finding;
 use aegis::kafka::Produced;
 use serde_json::json;
 
 use crate::browser::{Browser, key};
-use crate::review::{labels, policies};
-use crate::support::flow::{event, event_record};
+use crate::review::{Room, labels, policies};
+use crate::support::flow::{event, event_record, label, label_record, send};
 use crate::world::World;
 
 fn world(adjust: impl FnOnce(&mut Config)) -> World {
@@ -142,4 +144,70 @@ fn the_page_of_reviews_renders_on_every_screen() {
         browser.assert_fits("/review");
         browser.assert_silent("/review");
     }
+}
+
+/// Opens the page of reviews of a room as `ann`.
+fn open(room: &Room, browser: &Browser) {
+    browser.log_in(&room.ann.address, &room.ann.bearer);
+    browser.open_page(&format!("{}/review", room.ann.address));
+}
+
+#[test]
+fn without_brokers_the_page_says_so_and_keeps_the_choice_which_is_sent_when_they_are_back() {
+    let (room, browser) = (Room::start(|_| {}), Browser::start());
+    room.request(0, &["hello"], ReviewReason::Flagged);
+    room.ann.await_open(1);
+    open(&room, &browser);
+    let event = shown(&browser, "");
+    room.broker.set_up(false).unwrap();
+    browser.press(&["u", "1", key::ENTER]);
+    browser.until(
+        "the page says that the choice is kept",
+        "return document.getElementById('send-error').textContent.includes('Your choice is kept')",
+    );
+    let kept = browser.run(
+        "const form = new FormData(document.getElementById('answer')); return [form.get('verdict'), \
+         form.getAll('category').join(), document.getElementById('event').textContent, document.getElementById('last').hidden]",
+    );
+    assert_eq!(kept, json!(["unsafe", "violence", event, true]));
+    room.broker.set_up(true).unwrap();
+    // The first attempts may still fail: the client connects again after a while.
+    browser.until(
+        "the same choice is sent",
+        "if (document.getElementById('last-verdict').textContent.includes('unsafe')) return true; \
+         if (!document.getElementById('send').disabled) document.getElementById('send').click(); return false",
+    );
+    let labels = room.labels();
+    let ids: BTreeSet<_> = labels.iter().map(|label| label.id.as_str()).collect();
+    assert_eq!(ids, BTreeSet::from(["console/ann/1"]));
+    assert!(labels.iter().all(|label| label.categories == ["violence"]), "{labels:?}");
+    assert!(labels.iter().all(|label| label.verdict == Some(Finding::Unsafe)), "{labels:?}");
+}
+
+#[test]
+fn a_request_that_others_have_answered_is_said_to_be_closed_by_each_control_of_its_text() {
+    let (room, browser) = (Room::start(|_| {}), Browser::start());
+    let long = "a long turn ".repeat(2_000);
+    let conversations = [&["hello"; 60][..], &[long.as_str()], &["hello"]];
+    for (number, turns) in conversations.into_iter().enumerate() {
+        room.request(number, turns, ReviewReason::Flagged);
+    }
+    room.vic.await_open(3);
+    open(&room, &browser);
+    let mut before = String::new();
+    for (number, control) in ["#earlier", "#turns .more"].into_iter().enumerate() {
+        before = shown(&browser, &before);
+        let label = label("tool", &before, Finding::Safe);
+        send(&room.connection, &[label_record(&room.config.topics.labels, &label)]);
+        room.vic.await_open(2 - number);
+        let press = format!("const c = document.querySelector('{control}'); c?.click(); return Boolean(c)");
+        browser.until(control, &press);
+        shown(&browser, &before);
+        browser.until(
+            "the page says what happened",
+            "return document.getElementById('send-error').textContent.includes('Other people have answered')",
+        );
+    }
+    let progress = browser.text("#progress");
+    assert!(progress.contains("2 closed meanwhile"), "{progress}");
 }

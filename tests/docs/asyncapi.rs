@@ -10,6 +10,11 @@ use aegis::config::{Config, topic_specs};
 use aegis::kafka::topics::TopicSpec;
 use serde_json::{Map, Value, json};
 
+/// The header of an event with the decision that was answered over HTTP.
+const ATTACHED: &str = "aegis-decision";
+/// The header with the signature of that decision.
+const SIGNATURE: &str = "aegis-decision-signature";
+
 /// A message of a channel: its name in the document, its schema, and what its key is.
 type Message = (&'static str, &'static str, &'static str);
 
@@ -28,7 +33,9 @@ const CHANNELS: &[Channel] = &[
         name: "events",
         what: "Conversations to judge. Producers write Avro, JSON or CloudEvents.",
         receives: Some("The scorers read each event once."),
-        sends: None,
+        sends: Some(
+            "Servers of moderation over HTTP (`aegis serve`) write each request that was answered, with its decision in the headers.",
+        ),
         messages: &[(
             "event",
             "Event",
@@ -111,18 +118,41 @@ fn description(channel: &Channel, spec: &TopicSpec) -> String {
     format!("{}{clock}", channel.what)
 }
 
+/// The headers of an event of a request over HTTP. Events of other producers have neither.
+fn event_headers() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            ATTACHED: {
+                "type": "string",
+                "format": "binary",
+                "description": "The decision that was answered, in Avro. docs/http.md, records, describes it.",
+            },
+            SIGNATURE: {
+                "type": "string",
+                "format": "binary",
+                "description": "Its signature by the server, without which scorers decide the event again.",
+            },
+        },
+    })
+}
+
 /// A message: its value is Avro in the single-object encoding, or JSON with the same fields.
 fn message((name, schema, key): &Message) -> Value {
     let (_, text) = SCHEMAS.iter().find(|(one, _)| one == schema).unwrap();
     let avro: Value = serde_json::from_str(text).unwrap();
-    json!({
+    let mut message = json!({
         "name": name,
         "title": schema,
         "summary": avro["doc"],
         "contentType": "application/avro",
         "bindings": {"kafka": {"key": {"type": "string", "description": key}, "bindingVersion": "0.5.0"}},
         "payload": {"schemaFormat": "application/vnd.apache.avro+json;version=1.9.0", "schema": avro},
-    })
+    });
+    if *name == "event" {
+        message["headers"] = event_headers();
+    }
+    message
 }
 
 fn dead_letter() -> Value {

@@ -105,7 +105,7 @@ pub static LISTED: &[Listed] = &[
         "needs an engine: `make stack-test` brings the file up with three scorers",
     ),
     ("docs/stack.md", "docker compose up", "needs an engine: `make stack-test`"),
-    ("docs/stack.md", "COMPOSE_PROFILES=gpu docker compose up", "needs an NVIDIA card: was never run"),
+    ("docs/stack.md", "COMPOSE_PROFILES=gpu docker compose up", "needs an NVIDIA GPU: was never run"),
     ("docs/stack.md", "docker compose run --rm topics verify", "needs an engine: `make stack-test` runs it"),
     (
         "docs/stack.md",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aegis::core::event::{Conversation, Role, Turn};
 use aegis::core::vote::{Abstention, Outcome};
-use aegis::experts::{Panel, PanelConfig, PanelCosts};
+use aegis::experts::{Panel, PanelConfig, PanelCosts, TOLERANCE};
 use experts_support::Folder;
 use experts_support::adapter::adapter;
 use experts_support::asked::{Said, config, outcome, outcomes, wait_until};
@@ -68,6 +68,14 @@ fn a_graph_that_takes_one_row_behind_a_past_runs_alone() {
     for export in [PLAIN, Export { shares: true, ..PLAIN }, Export { counts_positions: true, ..PLAIN }] {
         assert!(!is_alone(&export), "{export:?}");
     }
+}
+
+/// The batches of a graph of 16 bits are accepted within a greater difference, also where they are checked later.
+#[test]
+fn a_guard_has_the_tolerance_of_its_numbers() {
+    assert_eq!(guard(&PLAIN).tolerance(0), TOLERANCE);
+    let half = guard(&Export { half: true, ..PLAIN }).tolerance(0);
+    assert!(half > TOLERANCE && half <= 2e-3, "{half}");
 }
 
 /// Two guards read one verdict by other rules.

@@ -16,6 +16,7 @@ use aegis::config::{Config, Policies, topic_specs};
 use aegis::core::decision::Decision;
 use aegis::core::decisive::{Decisive, Unasked, decisive};
 use aegis::core::learners::{LearnerSpec, Name, RoundInput};
+use aegis::core::policy::{Action, CategoryRule};
 use aegis::core::predictor::{Predictor, Published};
 use aegis::core::vote::{Abstention, Outcome, Vote};
 use aegis::experts::{Answer, Panel, PanelConfig};
@@ -26,7 +27,7 @@ use aegis::score::{PanelHandle, Score};
 use support::flow::{decisions, event, event_record, read_until, send, topics};
 
 /// The number of texts that teach, and of those that are decided.
-const TEXTS: usize = 360;
+pub const TEXTS: usize = 360;
 
 /// The line of a manifest of an expert that is asked only when it is decisive.
 const ASK: &str = "ask = \"when_decisive\"\n";
@@ -34,9 +35,9 @@ const ASK: &str = "ask = \"when_decisive\"\n";
 const BUNDLED: [&str; 3] = ["smollm2-abuse", "smollm2-harm", "smollm2-request"];
 
 /// A demo text and its label.
-struct Sample {
+pub struct Sample {
     text: String,
-    is_unsafe: bool,
+    pub is_unsafe: bool,
 }
 
 /// Returns texts of the demo in an order that mixes its sources.
@@ -78,7 +79,7 @@ fn panel(folder: &Path, deferred: &[&str]) -> Arc<Panel> {
 }
 
 /// The texts with the answers of all bundled experts.
-static ANSWERED: LazyLock<Vec<(Sample, Answer)>> = LazyLock::new(|| {
+pub static ANSWERED: LazyLock<Vec<(Sample, Answer)>> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
     let samples = samples();
     let texts: Vec<&str> = samples.iter().map(|sample| sample.text.as_str()).collect();
@@ -86,7 +87,8 @@ static ANSWERED: LazyLock<Vec<(Sample, Answer)>> = LazyLock::new(|| {
     samples.into_iter().zip(answers).collect()
 });
 
-fn row(votes: &[Vote]) -> Vec<f64> {
+/// The scores of the experts that are awake; NaN stands for the others.
+pub fn row(votes: &[Vote]) -> Vec<f64> {
     votes.iter().map(|vote| vote.awake().unwrap_or(f64::NAN)).collect()
 }
 
@@ -121,6 +123,18 @@ fn learned() -> Published {
     published(&experts, first.reading.as_ref().unwrap().encoder, state, TEXTS)
 }
 
+/// The category of the policy's only rule. No expert that a test defers reports it: one that does is asked about every event
+/// that the rule could make stricter.
+const RULED: &str = "violence";
+
+/// The default policy with a rule.
+fn policies() -> Policies {
+    let mut policies = Policies::default();
+    let policy = policies.policies.get_mut("default").unwrap();
+    policy.categories.insert(RULED.to_owned(), CategoryRule { threshold: 0.5, action: Action::Review });
+    policies
+}
+
 /// Decides the texts that did not teach, with the learned predictor.
 fn decided(prefix: &str, panel: &Arc<Panel>, explore: f64) -> BTreeMap<String, Decision> {
     let mut config = Config { topics: topics(prefix), ..Config::default() };
@@ -145,7 +159,7 @@ fn decided(prefix: &str, panel: &Arc<Panel>, explore: f64) -> BTreeMap<String, D
     let shutdown = Shutdown::new();
     let score = Score {
         config: Arc::new(config.clone()),
-        policies: Arc::new(Policies::default()).into(),
+        policies: Arc::new(policies()).into(),
         panel: PanelHandle::in_force(Arc::clone(panel), &[]),
         connection: connection.clone(),
         delivery: Delivery::AtLeastOnce,
@@ -168,7 +182,7 @@ fn vote<'a>(decision: &'a Decision, expert: &str) -> &'a Vote {
 /// Two heads on one encoder.
 const MINILM: [&str; 2] = ["harmful-request", "jailguard"];
 
-/// Checks that the decisions with deferred experts are those with all experts asked. Returns the share of events on which
+/// Checks that the rulings with deferred experts, and what was drawn, are those with all experts asked. Returns the share of events on which
 /// each was asked.
 fn same_decisions(prefix: &str, deferred: &[&str]) -> Vec<f64> {
     let folder = tempfile::tempdir().unwrap();
@@ -178,7 +192,11 @@ fn same_decisions(prefix: &str, deferred: &[&str]) -> Vec<f64> {
     let mut asked = vec![0; deferred.len()];
     for (id, with) in &always {
         let without = &needed[id];
-        let ruling = |decision: &Decision| (decision.action, decision.reasons.clone());
+        let ruling = |decision: &Decision| {
+            let ruled = decision.categories.iter().find(|found| found.category == RULED).cloned();
+            let Decision { action, review_probability, sampling, .. } = *decision;
+            (action, decision.reasons.clone(), review_probability, sampling, ruled)
+        };
         assert_eq!(
             ruling(with),
             ruling(without),
@@ -224,6 +242,7 @@ fn no_decision_differs_from_that_with_all_experts_asked() {
     assert!(shares.iter().any(|share| *share < 1.0 / 3.0), "{shares:?}");
     let shares = same_decisions("bundled", &BUNDLED);
     println!("{BUNDLED:?} were asked on {shares:.3?} of the events");
+    assert!(shares.iter().all(|share| *share < 0.6), "{shares:?}");
 }
 
 /// The learner that gets the votes of one expert only when they are decisive or drawn has a Brier loss that is at most 3 %

@@ -13,6 +13,7 @@ mod support;
 mod decisive;
 mod demo;
 mod embedded;
+mod estimated;
 mod kafka;
 mod languages;
 mod pinned;

@@ -1,5 +1,8 @@
 //! The clients that are answered, and the bounds on what a client can make the server hold.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
 use aegis::config::OnReview;
 use aegis::serve::keys::{ANY, ApiKeys};
 use serde_json::json;
@@ -60,8 +63,7 @@ fn without_keys_pages_of_other_sites_are_not_answered() {
     assert_eq!(ask(&["content-type: text/plain"]), 415, "a form of another site sends no JSON");
     assert_eq!(ask(&[]), 415);
     let raw = |host: &str| {
-        use std::io::{Read as _, Write as _};
-        let mut stream = std::net::TcpStream::connect(&world.address).unwrap();
+        let mut stream = TcpStream::connect(&world.address).unwrap();
         let head = format!("host: {host}\r\nconnection: close\r\n{JSON}\r\ncontent-length: {}", HELLO.len());
         write!(stream, "POST /v1/moderations HTTP/1.1\r\n{head}\r\n\r\n{HELLO}").unwrap();
         let mut text = String::new();
@@ -93,6 +95,53 @@ fn what_a_client_can_send_is_bounded() {
     assert!(limited.headers["retry-after"].parse::<u64>().unwrap() >= 1);
     assert_eq!(send(&world.address, "GET", "/v1/absent", &[], "").status, 404);
     assert_eq!(send(&world.address, "GET", "/v1/moderations", &[], "").status, 405);
+}
+
+#[test]
+fn a_request_that_never_fits_into_the_memory_for_records_is_refused_for_good() {
+    let world = World::with(|config| config.http.moderation.record_queue_mib = 1);
+    let ask = |texts: usize| world.post("/v1/moderations", &json!({ "input": vec!["hello"; texts] }));
+    // A record takes 33 KiB at least.
+    let refused = ask(40);
+    assert_eq!((refused.status, refused.code()), (413, "records_too_large"));
+    assert!(!refused.headers.contains_key("retry-after"));
+    assert_eq!(ask(20).status, 200);
+}
+
+/// Sends the head of a request, and returns once its handler waits for the body.
+fn begin(address: &str, body: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!("host: {address}\r\nconnection: close\r\n{JSON}\r\ncontent-length: {}", body.len());
+    write!(stream, "POST /v1/moderations HTTP/1.1\r\n{head}\r\nexpect: 100-continue\r\n\r\n").unwrap();
+    let expected = b"HTTP/1.1 100 Continue\r\n\r\n";
+    let mut interim = vec![0; expected.len()];
+    stream.read_exact(&mut interim).unwrap();
+    assert_eq!(interim, expected);
+    stream
+}
+
+#[test]
+fn a_connection_with_a_request_in_flight_is_never_closed_for_another() {
+    let world = World::with(|config| {
+        config.http.moderation.max_connections = 2;
+        config.http.moderation.deadline_ms = 60_000;
+    });
+    let mut in_flight = [begin(&world.address, HELLO), begin(&world.address, HELLO)];
+    for _ in 0..3 {
+        let refused = send(&world.address, "POST", "/v1/moderations", &[JSON], HELLO);
+        assert_eq!((refused.status, refused.code()), (503, "overloaded"));
+        assert_eq!(refused.headers["retry-after"], "1");
+    }
+    for stream in &mut in_flight {
+        stream.write_all(HELLO.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    // An idle connection is replaced.
+    let mut idle = [(); 2].map(|()| TcpStream::connect(&world.address).unwrap());
+    assert_eq!(send(&world.address, "POST", "/v1/moderations", &[JSON], HELLO).status, 200);
+    assert_eq!(idle[0].read(&mut [0]).unwrap_or(0), 0);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The endpoints: each answers the request that its documentation shows.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{World, send};
 
@@ -157,6 +157,30 @@ fn agentgateways_webhook_is_answered() {
     let rejected = world.post("/request", &prompt(HARM)).body;
     assert_eq!(rejected["action"]["status_code"], 403);
     assert!(rejected["action"]["body"].is_string() && rejected["action"]["reason"].is_string());
+    // Whoever writes the prompt can add messages after a harmful one.
+    let user = |text: &str| json!({ "role": "user", "content": text });
+    let assistant = |content: Value| json!({ "role": "assistant", "content": content });
+    let call = json!({ "role": "assistant", "content": null, "tool_calls": [
+        { "id": "1", "type": "function", "function": { "name": "f", "arguments": "{}" } },
+    ] });
+    let instruction = json!({ "role": "system", "content": HARM });
+    for messages in [
+        vec![user(HARM), assistant(json!(""))],
+        vec![user(HARM), assistant(json!(null))],
+        vec![user(HARM), json!({ "role": "assistant" })],
+        vec![user(HARM), call],
+        vec![user(HARM), user("hello")],
+        vec![user(HARM), assistant(json!("hello")), user("hello")],
+        vec![user("hello"), assistant(json!(HARM)), user("hello")],
+        vec![user(HARM), json!({ "role": "system", "content": "Be kind." })],
+        vec![instruction.clone(), user(" ")],
+        vec![instruction],
+    ] {
+        let rejected = world.post("/request", &json!({ "body": { "messages": messages } })).body;
+        assert_eq!(rejected["action"]["status_code"], 403, "{messages:?}");
+    }
+    let many = json!({ "body": { "messages": vec![user("hello"); 65] } });
+    assert_eq!(world.post("/request", &many).code(), "too_many_texts");
     let answer = |text: &str| {
         let choice = |text: &str| json!({ "message": { "role": "assistant", "content": text } });
         json!({ "body": { "choices": [choice("hello"), choice(text)] } })

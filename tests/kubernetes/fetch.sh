@@ -6,7 +6,7 @@
 #     venv/bin/python     Python with the JSON schemas of Kubernetes and models of KEDA's and the Prometheus operator's
 #                         resources, from PyPI
 #
-# AEGIS_HELM names another helm; on other machines the one on the path is taken.
+# AEGIS_HELM names another helm, 3.17 or newer; on other machines the one on the path is taken.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -38,7 +38,7 @@ if ! cmp -s <(cat $here/requirements.txt $here/fetch.sh) "$cache/stamp"; then
   mkdir -p "$new/bin"
   helm=${AEGIS_HELM:-}
   if [ -z "$helm" ] && [ "$(uname -sm)" != "Linux x86_64" ]; then
-    helm=$(command -v helm) || { echo "install Helm 3 or 4, or name it in AEGIS_HELM" >&2; exit 69; }
+    helm=$(command -v helm) || { echo "install Helm 3.17 or newer, or name it in AEGIS_HELM" >&2; exit 69; }
   fi
   if [ -n "$helm" ]; then
     ln -s "$helm" "$new/bin/helm"

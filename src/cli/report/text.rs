@@ -11,10 +11,6 @@ use crate::report::{
 /// The thresholds that the text shows of the curve: every tenth, and the one in force.
 const TENTH: f64 = 10.0;
 
-fn value(figure: Option<Figure>) -> String {
-    figure.map_or_else(|| "-".to_owned(), |figure| percent(figure.value))
-}
-
 fn with_interval(figure: Option<Figure>) -> String {
     figure.map_or_else(
         || "-".to_owned(),
@@ -205,8 +201,8 @@ fn print_experts(experts: &[ExpertReport]) {
             grouped(period.votes),
             grouped(period.figures.labels),
             with_interval(period.agreement),
-            value(period.figures.precision),
-            value(period.figures.recall),
+            with_interval(period.figures.precision),
+            with_interval(period.figures.recall),
         ];
         if compares {
             cells.push(expert.drift.map_or_else(|| "-".to_owned(), drift));
@@ -214,7 +210,7 @@ fn print_experts(experts: &[ExpertReport]) {
         rows.push(cells);
     }
     outln!();
-    print::table(&rows, &[1, 2, 4, 5]);
+    print::table(&rows, &[1, 2]);
 }
 
 /// A change in percentage points.

@@ -15,6 +15,7 @@ use crate::cli::scan::scan;
 use crate::cli::verify::time;
 use crate::cli::{ConfigArgs, Failure, run};
 use crate::codec::{Received, Schemas};
+use crate::config::Loaded;
 use crate::core::event::Millis;
 use crate::core::review::ReviewRequest;
 use crate::labels::open::{Answered, Open, RequestState};
@@ -214,13 +215,14 @@ fn part_path(path: &Path) -> PathBuf {
 }
 
 fn write_to(args: &ExportArgs, out: Box<dyn Write + '_>) -> Result<Exit, Failure> {
-    let config = args.config.load()?.config;
+    let Loaded { config, policies } = args.config.load()?;
     let connection = run::brokers(&config)?;
     let registry =
         Registry::from_config(&config.registry).map_err(|error| Failure::new(Exit::Config, error))?;
     let waiting = registry.as_ref().map(|registry| registry.waiting(&|| false));
     let schemas = waiting.as_ref().map(|waiting| waiting as &dyn Schemas);
-    let mut answered = Answered::default();
+    let teaches = policies.policies.into_iter().map(|(name, policy)| (name, policy.mapping.teaches));
+    let mut answered = Answered::new(teaches.collect());
     scan_ledger(&config, &connection, &mut |record| {
         answered.add(&record);
         Ok(())

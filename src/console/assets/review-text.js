@@ -12,6 +12,7 @@ const PAGE = 40;
 let claim = null; // of the request whose conversation is on the page
 let mayShow = true; // console.show_text
 let shown = null; // the turns on the page: { count, judged, from, turns }
+let closed = () => {}; // takes the refusal if the request on the page turns out to be closed
 
 /** Removes the conversation from the page. */
 export function clearText() {
@@ -26,12 +27,17 @@ export function beginText(ofClaim, showText) {
   mayShow = showText;
 }
 
+/** Sets what is done with the refusal if a reviewer asks for a text whose request was closed. */
+export function onClosed(handler) {
+  closed = handler;
+}
+
 export function earlierTurns() {
-  if (shown) readTurns(Math.max(0, shown.from - PAGE));
+  if (shown) showTurns(Math.max(0, shown.from - PAGE));
 }
 
 export function laterTurns() {
-  if (shown) readTurns(shown.from + shown.turns.length);
+  if (shown) showTurns(shown.from + shown.turns.length);
 }
 
 /** Puts a text into an element, with what cannot be seen marked by its code. */
@@ -68,15 +74,17 @@ function drawTurn(turn) {
     const button = element("button", { type: "button", class: "quiet more" });
     const label = () => { button.textContent = `Show more: ${count(more)} characters are left`; };
     button.addEventListener("click", async () => {
+      const asked = claim;
       try {
-        const part = await post("/api/review/part", { claim, turn: turn.index, from });
+        const part = await post("/api/review/part", { claim: asked, turn: turn.index, from });
         setText(text, part.text);
         from += [...part.text].length;
         more = part.more;
         if (more > 0) label();
         else button.remove();
       } catch (error) {
-        textFailed(error);
+        const refusal = claim === asked ? textFailed(error) : null;
+        if (refusal) closed(refusal);
       }
     });
     label();
@@ -100,11 +108,20 @@ export function toJudged() {
     judged.scrollIntoView({ block: "center" });
     judged.focus({ preventScroll: true });
   } else if (shown) {
-    readTurns(null);
+    showTurns(null);
   }
 }
 
-/** Reads turns of the current request, around the judged one if `from` is null. Returns false if the request was closed. */
+/** Reads turns that the reviewer asks for, around the judged one if `from` is null. */
+export async function showTurns(from) {
+  const refusal = await readTurns(from);
+  if (refusal) closed(refusal);
+}
+
+/**
+ * Reads turns of the current request, around the judged one if `from` is null. Returns the refusal if the request was
+ * closed, and null otherwise.
+ */
 export async function readTurns(from) {
   const asked = claim;
   by("text-error").hidden = true;
@@ -112,24 +129,25 @@ export async function readTurns(from) {
   if (!mayShow) {
     by("text-error").textContent = "Texts are not shown: console.show_text is false.";
     by("text-error").hidden = false;
-    return true;
+    return null;
   }
   try {
     const turns = await post("/api/review/turns", { claim: asked, from });
-    if (claim !== asked) return true;
+    if (claim !== asked) return null;
     shown = turns;
     drawTurns();
     if (from === null) toJudged();
-    return true;
+    return null;
   } catch (error) {
-    return textFailed(error);
+    return claim === asked ? textFailed(error) : null;
   }
 }
 
+/** Shows an error of reading a text, which may succeed later. Returns a refusal, which is not shown here. */
 function textFailed(error) {
-  if (error.status === 409) return false;
+  if (error.status === 409) return error;
   by("text-error").textContent = sentence(error.message);
   by("text-error").hidden = false;
   by("text-again").hidden = false;
-  return true;
+  return null;
 }

@@ -2,7 +2,7 @@
 
 import { by, count, element, fixed, get, plain, post, sentence, start } from "/assets/shell.js";
 import { drawCategories, keyboard } from "/assets/review-keys.js";
-import { beginText, clearText, earlierTurns, laterTurns, readTurns, toJudged } from "/assets/review-text.js";
+import { beginText, clearText, earlierTurns, laterTurns, onClosed, readTurns, showTurns, toJudged } from "/assets/review-text.js";
 
 const VERDICTS = { safe: "safe", unsafe: "unsafe", needs_caution: "needs caution" };
 const ACTIVITY_INTERVAL = 30_000;
@@ -12,7 +12,7 @@ const MAX_UNDO = 20;
 
 let page = null; // the policies and settings
 let current = null; // the request: { claim, event, tenant, policy, opinion }
-let empty = null; // the number of open requests when there was none for this reviewer, and the time: { open, at }
+let empty = null; // if there was no request for this reviewer: the counts of open ones then, and the time: { open, others, at }
 let busy = false;
 let queued = null; // the operation that was requested while another one ran: { work, always, claim }
 let active = 0;
@@ -24,7 +24,7 @@ function say(text) {
   by("said").textContent = text;
 }
 
-/** The number of open requests of the chosen policy. */
+/** The number of open requests of the chosen policy, which the console counts for this reviewer. */
 function openNow() {
   return page?.policies.find((one) => one.name === by("policy").value)?.open ?? 0;
 }
@@ -96,7 +96,7 @@ async function next(before = "") {
       answer = await post("/api/review/next", { policy });
     } catch (error) {
       // What is refused stays refused for a while.
-      if (error.status === 409) empty = { open: openNow(), at: Date.now() };
+      if (error.status === 409) empty = { open: openNow(), others: openNow(), at: Date.now() };
       none(sentence(error.message), "", 0);
       return;
     }
@@ -105,19 +105,21 @@ async function next(before = "") {
       return;
     }
     if (answer.state === "empty") {
-      const others = answer.open > 0 ? ` ${count(answer.open)} are open that you have skipped or answered, or that others have.` : "";
-      empty = { open: answer.open, at: Date.now() };
-      none("There is nothing to review.", others, answer.open);
+      const others = answer.others > 0 ? ` ${count(answer.others)} are open that you have skipped or answered, or that others have.` : "";
+      setOpen(answer.open);
+      empty = { open: answer.open, others: answer.others, at: Date.now() };
+      none("There is nothing to review.", others, answer.others);
       return;
     }
     drawRequest(answer);
     setOpen(answer.open);
-    if (await readTurns(null)) {
+    const refusal = await readTurns(null);
+    if (!refusal) {
       say(`${said} Next request.`);
       return;
     }
     done.closed += 1;
-    said = `${before} A request was closed, because its text is gone.`;
+    said = `${before} ${sentence(refusal.message)}`;
   }
 }
 
@@ -215,8 +217,13 @@ async function undo() {
     if (back.state === "request") {
       drawRequest(back);
       setOpen(back.open);
-      await readTurns(null);
-      say("Your last answer is retracted. The request is back.");
+      const refusal = await readTurns(null);
+      if (refusal) {
+        done.closed += 1;
+        await next(`Your last answer is retracted. ${sentence(refusal.message)}`);
+      } else {
+        say("Your last answer is retracted. The request is back.");
+      }
     } else {
       await next("Your last answer is retracted.");
     }
@@ -269,7 +276,8 @@ function listen() {
   by("earlier").addEventListener("click", earlierTurns);
   by("later").addEventListener("click", laterTurns);
   by("to-judged").addEventListener("click", toJudged);
-  by("text-again").addEventListener("click", () => current && readTurns(null));
+  by("text-again").addEventListener("click", () => current && showTurns(null));
+  onClosed((refusal) => once(() => failed(refusal, "")));
   const keys = { active: keep, send: () => once(send), skip: () => once(skip), undo: () => once(undo) };
   document.addEventListener("keydown", keyboard(keys));
   document.addEventListener("pointerdown", keep);
@@ -291,7 +299,7 @@ async function load() {
 
 /** Returns true if there may be a request for this reviewer by now. */
 function mayHaveRequest() {
-  return empty === null || empty.open !== openNow() || (empty.open > 0 && Date.now() - empty.at >= RECHECK_INTERVAL);
+  return empty === null || empty.open !== openNow() || (empty.others > 0 && Date.now() - empty.at >= RECHECK_INTERVAL);
 }
 
 start(load);

@@ -42,6 +42,9 @@ use run::InFlightRun;
 use crate::core::vote::Abstention;
 use crate::experts::manifest::{Padding, TextInput};
 
+/// The greatest accepted difference between a text's score alone and in a batch, unless a backend has another one.
+pub const TOLERANCE: f64 = 1e-4;
+
 /// The form in which a backend reads a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -112,6 +115,11 @@ pub(crate) trait Backend: Send {
 
     /// The backend's properties.
     fn profile(&self) -> Profile;
+
+    /// The greatest accepted difference between a text's score alone and in a batch.
+    fn tolerance(&self) -> f64 {
+        TOLERANCE
+    }
 
     /// Runs the experts on texts and returns one result for each, in the texts' order. The time goes to `times`.
     ///

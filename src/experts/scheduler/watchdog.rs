@@ -171,7 +171,7 @@ impl SchedulerState {
         if disabled {
             tracing::error!(
                 experts = name,
-                "disabled, abstains from now on: its runs hang and cannot be stopped; replace the model, then send SIGHUP or restart"
+                "disabled, abstains from now on: its runs hang and cannot be stopped; remove the cause and send SIGHUP, or change the configuration or the model and restart"
             );
         }
         if let (true, Some(reason)) = (model.breaker.is_disabled(), model.breaker.down()) {

@@ -1,21 +1,30 @@
-//! Other readings of a text: words that zero-width characters separate, and words that are spelt in an unusual way.
+//! Other readings of a text: words that invisible characters separate, and words that are spelt in an unusual way.
+
+use super::is_invisible;
 
 /// The least number of equal letters in a row that are taken for one or two. No common word has three.
 const REPEATED: usize = 3;
 /// The least number of single letters in a row that are taken for a word.
 const SPELT_OUT: usize = 3;
 
-/// Returns `true` for characters without width between words or letters. The soft hyphen is none: it only marks a place
-/// within a word.
+/// Returns `true` for invisible characters that can stand between words or letters: all but the soft hyphen, which only marks
+/// a place within a word, variation selectors, which belong to the character before them, and tags, which are letters.
 fn is_separator(c: char) -> bool {
-    matches!(c, '\u{180e}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{2063}' | '\u{feff}')
+    let is_part_of_word = matches!(c,
+        '\u{ad}' | '\u{180b}'..='\u{180d}' | '\u{180f}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0000}'..='\u{e007f}'
+        | '\u{e0100}'..='\u{e01ef}');
+    is_invisible(c) && !is_part_of_word
 }
 
-/// Returns the text with spaces in place of the zero-width characters between letters or digits; `None` if there are none.
+/// Returns `true` for the bytes with which separators begin.
+fn may_begin_separator(byte: u8) -> bool {
+    matches!(byte, 0..=8 | 0xe..=0x1f | 0x7f | 0xc2 | 0xcd | 0xd8 | 0xe1..=0xe3 | 0xef | 0xf3)
+}
+
+/// Returns the text with spaces in place of the invisible characters between letters or digits; `None` if there are none.
 /// They may separate words as well as letters of a word, so both readings count.
 pub(super) fn separated(text: &str) -> Option<String> {
-    // All of them have three bytes, the first of which is one of these.
-    if !text.bytes().any(|byte| matches!(byte, 0xe1 | 0xe2 | 0xef)) || !text.contains(is_separator) {
+    if !text.bytes().any(may_begin_separator) || !text.contains(is_separator) {
         return None;
     }
     let mut out = String::with_capacity(text.len());

@@ -60,6 +60,33 @@ fn a_text_has_a_reading_for_each_way_to_split_or_spell_it() {
 }
 
 #[test]
+fn every_invisible_character_separates_words_except_parts_of_words() {
+    let parts_of_words = ['\u{ad}', '\u{180f}']
+        .into_iter()
+        .chain('\u{180b}'..='\u{180d}')
+        .chain('\u{fe00}'..='\u{fe0f}')
+        .chain('\u{e0000}'..='\u{e007f}')
+        .chain('\u{e0100}'..='\u{e01ef}')
+        .collect::<BTreeSet<_>>();
+    let separators: Vec<_> =
+        ('\0'..=char::MAX).filter(|c| is_invisible(*c) && !parts_of_words.contains(c)).collect();
+    for known in [
+        '\u{1}', '\u{34f}', '\u{115f}', '\u{200e}', '\u{202e}', '\u{2062}', '\u{2069}', '\u{3164}',
+        '\u{ffa0}',
+    ] {
+        assert!(separators.contains(&known), "{known:?}");
+    }
+    for separator in separators {
+        let found = readings(&format!("kill{separator}yourself"));
+        assert!(found.iter().any(|reading| reading == "kill yourself"), "{separator:?}: {found:?}");
+    }
+    for part in parts_of_words {
+        let found = readings(&format!("kill{part}yourself"));
+        assert!(!found.iter().any(|reading| reading == "kill yourself"), "{part:?}: {found:?}");
+    }
+}
+
+#[test]
 fn a_text_that_grows_too_large_is_cut() {
     // U+FDFA becomes eighteen characters.
     let found = fold(&"\u{fdfa}".repeat(300_000));

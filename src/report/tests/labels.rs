@@ -30,15 +30,30 @@ fn labels_that_nobody_requested_and_calibrations_are_not_used() {
 }
 
 #[test]
-fn a_request_answered_only_by_a_gold_label_is_unanswered() {
-    let policy = policy(1.0);
-    let stream = stream(&policy, 4, 100);
-    let mut collector = Collector::new(policies(policy), Settings::default());
-    let gold = Label { source: Source::Gold, ..label(&stream[0].0.id, true) };
-    collector.add_label(gold);
-    collector.add_label(label(&stream[1].0.id, true));
-    stream.iter().for_each(|(decision, _)| collector.add_decision(decision));
-    assert_eq!(collector.finish().policies[0].counts.answered, 1);
+fn a_gold_label_answers_the_request_that_it_has_closed_and_nothing_else() {
+    let policy = policy(0.1);
+    let stream = stream(&policy, 4, 5_000);
+    let honest = reported(&policy, Settings::default(), &stream, |_| true);
+    // Reference answers are given to all requests about unsafe events, and claimed for all events that were not requested.
+    let with_gold = |retracted: bool| {
+        let mut collector = Collector::new(policies(policy.clone()), Settings::default());
+        for (decision, is_unsafe) in &stream {
+            let gold = |is_unsafe| Label { source: Source::Gold, ..label(&decision.id, is_unsafe) };
+            let requested = !decision.reasons.is_empty();
+            let is_gold = *is_unsafe || !requested;
+            collector.add_label(if is_gold { gold(true) } else { label(&decision.id, false) });
+            if retracted && requested && *is_unsafe {
+                let retraction = Label { id: "r".into(), retracts: Some("l".into()), ..gold(true) };
+                collector.add_label(Label { verdict: None, ..retraction });
+            }
+        }
+        stream.iter().for_each(|(decision, _)| collector.add_decision(decision));
+        collector.finish().policies.remove(0)
+    };
+    let counted = with_gold(false);
+    assert_eq!((counted.figures, counted.response_rate), (honest.policies[0].figures, Some(1.0)));
+    let retracted = with_gold(true);
+    assert!(retracted.response_rate.unwrap() < 1.0, "a gold label that is taken back answers nothing");
 }
 
 #[test]

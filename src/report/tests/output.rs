@@ -28,6 +28,22 @@ fn nothing_one_label_and_an_unknown_policy_are_reported_as_such() {
 }
 
 #[test]
+fn the_page_has_an_interval_for_each_figure_of_a_group_and_of_an_expert() {
+    let policy = policy(0.5);
+    let stream = stream(&policy, 14, 4_000);
+    let page = page(&reported(&policy, Settings::default(), &stream, |_| true));
+    for (title, first, figures) in [("Groups", "language de", 5), ("Experts", "a", 4)] {
+        let table = page.split(&format!("<h2>{title}</h2>")).nth(1).unwrap();
+        let row = table.split("<tr>").find(|row| row.starts_with(&format!("<td>{first}</td>"))).unwrap();
+        let row = row.split("</tr>").next().unwrap();
+        assert_eq!(row.matches(" to ").count(), figures, "{row}");
+        let head = table.split("</thead>").next().unwrap();
+        assert!(head.contains("<th>false positives</th>"), "{head}");
+        assert_eq!(head.matches("<th>").count(), row.matches("<td>").count(), "{head} {row}");
+    }
+}
+
+#[test]
 fn requests_take_memory_and_other_decisions_do_not() {
     let policy = policy(0.001);
     let mut collector = Collector::new(policies(policy.clone()), Settings::default());

@@ -72,6 +72,26 @@ impl Queue {
             && !self.is_quarantined(&id.tenant, reviewer)
     }
 
+    /// The number of requests of a policy that the reviewer has not answered: the open ones and, as long as the reviewer is
+    /// served requests, those with a reference answer. It falls by one with each answer, whatever was answered, so that it
+    /// does not tell which answers are known.
+    #[must_use]
+    pub fn open_for(&self, reviewer: &str, policy: &str) -> usize {
+        let Some(shelves) = self.shelves.policy(policy) else { return 0 };
+        let unanswered = |id: &&RoundId| !self.answered(reviewer, id);
+        let open = || shelves.lanes.values().flat_map(BTreeMap::values);
+        let current = self.reviewers.get(reviewer).and_then(|reviewer| reviewer.current.as_ref());
+        let is_served = current.is_some_and(|claim| claim.id.policy == policy)
+            || open().any(|id| self.may_have(reviewer, id));
+        let count = open().filter(unanswered).count();
+        // Without open requests, or at the rate 0, no reference answer is asked for.
+        if is_served && self.settings.gold > 0.0 {
+            count + shelves.gold.values().filter(unanswered).count()
+        } else {
+            count
+        }
+    }
+
     /// The number of other reviewers who have the request.
     pub(super) fn holders(&self, reviewer: &str, id: &RoundId) -> usize {
         let others = self.reviewers.iter().filter(|(name, _)| *name != reviewer);

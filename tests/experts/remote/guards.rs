@@ -1,14 +1,12 @@
 //! Guards that a server runs: prompts by the bundled specs, and verdicts by the probabilities of tokens or by text.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 
 use aegis::core::decisive::{Decisive, Unasked, decisive};
 use aegis::core::event::{Conversation, Role, Turn};
-use aegis::core::label::Mapping;
-use aegis::core::policy::{Action, CategoryRule, Policy, Release};
+use aegis::core::policy::{Action, CategoryRule, Policy};
 use aegis::core::predictor::Predictor;
-use aegis::core::sampling::AuditRates;
 use aegis::core::vote::{Abstention, Outcome, Vote};
 use serde_json::{Value, json};
 
@@ -168,24 +166,9 @@ fn an_expert_with_an_implied_category_is_decisive_for_a_rule_about_it() {
     assert_eq!(*categories, ["criminal-planning"]);
     let rule = CategoryRule { threshold: 0.5, action: Action::Block };
     let policy = Policy {
-        name: "p".into(),
-        version: "1".into(),
-        cost_false_negative: 1.0,
-        cost_false_positive: 1.0,
-        flagged: Action::Block,
-        min_awake: 1,
-        review_margin: 0.0,
-        review_slope: 0.0,
-        audit_rates: AuditRates::NONE,
-        review_budget: None,
-        nothing_to_judge: Action::Allow,
         categories: BTreeMap::from([("criminal-planning".to_owned(), rule)]),
-        features: false,
-        sheds: false,
-        cheap: Vec::new(),
-        mapping: Mapping { needs_caution: 1.0, teaches: BTreeSet::new(), ..Mapping::default() },
         learner: "majority".parse().unwrap(),
-        release: Release::Automatic,
+        ..Policy::example("p")
     };
     let experts = ["a", "b", "c", "guard"].map(str::to_owned);
     let votes: Vec<Vote> = experts.iter().map(|id| Vote::scored(id, [0; 32], 0.0, Vec::new())).collect();

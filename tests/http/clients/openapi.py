@@ -58,7 +58,7 @@ for path, requests in bodies.items():
         status, answer = send(path, body)
         assert status == 200, (path, status, answer)
         valid(content(operation["responses"]["200"]), answer)
-    for status, refusal in [send(path, []), send(path, requests[0], key="wrong")]:
+    for status, refusal in [send(path, []), send(path, requests[0], key="wrong"), send(path), send(path + "/absent")]:
         valid(content(operation["responses"][str(status)]), refusal)
         try:
             valid(content(operation["responses"]["200"]), refusal)

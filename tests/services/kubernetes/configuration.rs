@@ -5,7 +5,7 @@ use std::fs;
 use aegis::config;
 use serde_json::Value;
 
-use super::{manifests, pods, rendered, texts};
+use super::{checked, manifests, pods, rendered, texts};
 
 /// The secret that servers and scorers share.
 const RECORD_KEY: &str = "hunter2 of servers and scorers, which is long enough";
@@ -82,6 +82,21 @@ fn every_container_has_a_valid_configuration() {
     }
 }
 
+/// Helm reads numbers as floats, and librdkafka refuses `1e+07`.
+#[test]
+fn numbers_of_kafka_settings_are_written_in_full() {
+    let settings = r#"kafka.settings={"message.max.bytes": 10000000, "socket.keepalive.enable": true, "client.id": "7"}"#;
+    for (name, pod) in pods(&checked(false, &["--set-json", settings])) {
+        let environment = environment(pod);
+        for (setting, expected) in
+            [("MESSAGE_MAX_BYTES", "10000000"), ("SOCKET_KEEPALIVE_ENABLE", "true"), ("CLIENT_ID", "7")]
+        {
+            let variable = (format!("AEGIS__KAFKA__SETTINGS__{setting}"), expected.to_owned());
+            assert!(environment.contains(&variable), "{name}: {environment:?}");
+        }
+    }
+}
+
 #[test]
 fn values_that_would_fail_later_are_refused() {
     for (values, reason) in [
@@ -117,6 +132,8 @@ fn values_that_would_fail_later_are_refused() {
         ("serve.enable=true", "'enable' not allowed"),
         ("serve.service.port=http", "got string, want integer"),
         ("servers.enabled=true", "'servers' not allowed"),
+        // A dot without a backslash begins another object.
+        ("kafka.settings.sasl.mechanism=PLAIN", "got object, want"),
     ] {
         let flag = if values.starts_with("config=") { "--set-string" } else { "--set" };
         let output = rendered(false, &[flag, values]);

@@ -23,6 +23,16 @@ fn the_first_loss_fires() {
         let labels = format!("policy=\"{policy}\",figure=\"recall\",bound=\"{bound}\",instance=\"a\"");
         series("aegis_report_estimate", &labels, values)
     };
+    let requests = |outcome: &str, values: &str| {
+        let labels = format!("endpoint=\"moderations\",outcome=\"{outcome}\",instance=\"a\"");
+        series("aegis_http_requests_total", &labels, values)
+    };
+    let expert = |expert: &str, values: [u8; 3]| {
+        let metrics = ["aegis_expert_loaded", "aegis_expert_down", "aegis_expert_disabled"];
+        let labels = format!("expert=\"{expert}\",instance=\"a\"");
+        let of = |(name, value): (&str, u8)| series(name, &labels, &format!("{value}x40"));
+        metrics.into_iter().zip(values).map(of).collect::<String>()
+    };
     // The input begins after eight samples, at two minutes.
     let input = [
         lost(0, "_x8 7x20"),
@@ -46,6 +56,18 @@ fn the_first_loss_fires() {
         series("aegis_predictor_rounds_behind", "policy=\"other\",instance=\"a\"", "0x60"),
         series("aegis_predictor_pin_age_seconds", "policy=\"young\",instance=\"a\"", "1000x60"),
         series("aegis_predictor_rounds_behind", "policy=\"young\",instance=\"a\"", "5x60"),
+        // Two of a hundred requests get no decision.
+        requests("answered", "0+98x40"),
+        requests("full", "0+1x40"),
+        requests("late", "0+1x40"),
+        series("aegis_http_records_total", "outcome=\"written\",instance=\"a\"", "0+9x40"),
+        series("aegis_http_records_total", "outcome=\"lost\",instance=\"a\"", "_x8 3x20"),
+        series("aegis_http_records_total", "outcome=\"too_large\",instance=\"a\"", "0x28"),
+        // Loaded, down, disabled.
+        expert("gone", [0, 1, 0]),
+        expert("hung", [1, 1, 0]),
+        expert("stuck", [1, 1, 1]),
+        expert("well", [1, 0, 0]),
     ]
     .concat();
     let page = "docs/runbook.md#";
@@ -109,6 +131,39 @@ fn the_first_loss_fires() {
             "AegisPredictorHeld",
             "severity: ticket, policy: house",
             "house has been held on one predictor for 14d 1h 46m 40s, and newer ones wait",
+        ),
+        alert("5m", "AegisRequestsRefused", "", ""),
+        alert(
+            "6m",
+            "AegisRequestsRefused",
+            "severity: page",
+            "2% of the requests over HTTP get no decision: they are answered with 503 or 504",
+        ),
+        alert("1m", "AegisRequestRecordsLost", "", ""),
+        alert(
+            "3m",
+            "AegisRequestRecordsLost",
+            "severity: page, outcome: lost",
+            "3 requests that may have been answered over HTTP are not on the topic of events: lost",
+        ),
+        alert(
+            "1m",
+            "AegisExpertNotLoaded",
+            "severity: page, expert: gone",
+            "gone is not loaded and abstains from every event",
+        ),
+        alert("4m45s", "AegisExpertDown", "", ""),
+        alert(
+            "5m",
+            "AegisExpertDown",
+            "severity: page, expert: hung, instance: a",
+            "hung of a has hung or kept failing for five minutes and abstains",
+        ),
+        alert(
+            "1m",
+            "AegisExpertDisabled",
+            "severity: page, expert: stuck, instance: a",
+            "a has disabled stuck: its runs hang and cannot be stopped",
         ),
     ]
     .concat();

@@ -35,6 +35,7 @@ const EMPTY: &[(&str, &str)] = &[
     ("aegis_predictor_rejected_total", "both roles are of one version"),
     ("aegis_records_lost_total", "nothing is deleted"),
     ("aegis_decisions_skipped_total", "every decision can be read"),
+    ("aegis_http_", "no request comes here: tests/http"),
     (
         "aegis_policy_regret_bound",
         "nothing is proven for the default learner on rounds with sleeping experts",
@@ -43,7 +44,7 @@ const EMPTY: &[(&str, &str)] = &[
 
 /// The conditions that this test causes.
 const FIRE: &[&str] =
-    &["AegisExpertDown", "AegisDeadLetters", "AegisConfigRefused", "AegisLearnerStalled", "AegisLag"];
+    &["AegisExpertNotLoaded", "AegisDeadLetters", "AegisConfigRefused", "AegisLearnerStalled", "AegisLag"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

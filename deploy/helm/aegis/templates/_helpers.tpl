@@ -98,13 +98,18 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 {{- end }}
 
+{{- /* The text of a setting. Helm reads numbers as floats, and would write 10000000 as 1e+07. */}}
+{{- define "aegis.setting" -}}
+{{- if kindIs "float64" . }}{{ if eq . (floor .) }}{{ printf "%.0f" . }}{{ else }}{{ toString . }}{{ end }}{{ else }}{{ toString . }}{{ end }}
+{{- end }}
+
 {{- /* The environment of every container. Dots in librdkafka's names are underscores there. */}}
 {{- define "aegis.env" -}}
 - {name: AEGIS_CONFIG, value: /etc/aegis/aegis.toml}
 - {name: AEGIS__HTTP__LISTEN, value: "0.0.0.0:9464"}
 - {name: AEGIS__KAFKA__BROKERS, value: {{ .Values.kafka.brokers | quote }}}
 {{- range $name, $value := .Values.kafka.settings }}
-- {name: AEGIS__KAFKA__SETTINGS__{{ $name | upper | replace "." "_" }}, value: {{ $value | toString | quote }}}
+- {name: AEGIS__KAFKA__SETTINGS__{{ $name | upper | replace "." "_" }}, value: {{ include "aegis.setting" $value | quote }}}
 {{- end }}
 {{- if .Values.kafka.caSecret.name }}
 - {name: AEGIS__KAFKA__SETTINGS__SSL_CA_LOCATION, value: /etc/aegis-secrets/kafka-ca/{{ .Values.kafka.caSecret.key }}}

@@ -31,13 +31,14 @@ use causal::{Rows, StepOptions};
 pub(crate) use decode::AnswerReader;
 use decode::mark_undecoded;
 pub(crate) use prefix::{PrefixIds, Prefixes};
+use probe::HALF_TOLERANCE;
 use verdict::Verdict;
 pub(crate) use verdict::VerdictIds;
 
 use crate::core::vote::Abstention;
 use crate::experts::backend::result::{ErrorLog, RunError, RunTimes, TextResult};
 use crate::experts::backend::run::{Cancel, InFlightRun};
-use crate::experts::backend::{Backend, Profile, Wanted};
+use crate::experts::backend::{Backend, Profile, TOLERANCE, Wanted};
 use crate::experts::scores::ExpertScore;
 
 /// The bits of a request's first number that hold the prefix. Those above hold the role.
@@ -112,6 +113,12 @@ impl Backend for Guard {
 
     fn profile(&self) -> Profile {
         self.profile
+    }
+
+    /// The probe accepts the batches of a graph of 16 bits within this difference.
+    fn tolerance(&self) -> f64 {
+        let model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        if model.layout.half { HALF_TOLERANCE } else { TOLERANCE }
     }
 
     fn run(

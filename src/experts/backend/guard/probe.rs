@@ -13,7 +13,7 @@ use crate::experts::manifest::Side;
 /// The greatest difference of P(unsafe) between ways to run.
 const TOLERANCE: f64 = 1e-5;
 /// The same for graphs whose numbers or caches have 16 bits.
-const HALF_TOLERANCE: f64 = 2e-3;
+pub(super) const HALF_TOLERANCE: f64 = 2e-3;
 /// The greatest difference of the log odds, in multiples of the tolerance. It shows differences near 0 and 1.
 const LOG_ODDS_FACTOR: f64 = 1e3;
 /// The tokens of the prefix with which the graph is probed. The whole prefix would take seconds.

@@ -34,7 +34,7 @@ pub struct Estimate {
 impl Estimate {
     fn new(part: Part, labels: u64, unanswered: Bounds) -> Self {
         let value = part.value.clamp(0.0, 1.0);
-        let (low, high) = (part.value - part.below, part.value + part.above);
+        let (low, high) = (part.low(), part.high());
         let effective = match (part.variance > 0.0, value * (1.0 - value)) {
             (true, binomial) if binomial > 0.0 => binomial / part.variance,
             _ if high - low > 1e-9 => labels as f64,

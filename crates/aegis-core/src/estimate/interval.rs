@@ -6,14 +6,16 @@
 //!   data", section 2) propose for surveys. It holds without any unsafe event seen.
 //! * Sums of independent parts have the interval of Zou and Donner (2008, "Construction of confidence limits about effect
 //!   measures: a general approach", equation 5; Newcombe 1998 for two proportions): the distances from the estimate to
-//!   the limits add like standard deviations, on either side separately, so that skew is kept.
+//!   the limits add like standard deviations, on either side separately, so that skew is kept. A limit that the truth
+//!   cannot pass, such as the number of unsafe events among the labels, is no quantile. Cut there, a distance would be
+//!   too short in a sum, so that sums are cut instead, at the sums of such limits.
 //! * The ratio A / (A + B) lies above r if (1 - r) A - r B > 0. Its limits are the r at which the interval of that sum
 //!   ends at 0, as in Fieller (1954).
 
 use crate::math::beta_quantile;
 
 /// The 97.5 % quantile of the standard normal distribution.
-const Z: f64 = 1.959_963_984_540_054;
+pub(super) const Z: f64 = 1.959_963_984_540_054;
 /// The probability that is left out on each side.
 const TAIL: f64 = 0.025;
 
@@ -44,23 +46,40 @@ pub(super) fn credibility(degrees: f64) -> f64 {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Part {
     pub value: f64,
-    /// The distance from the value to the lower end.
+    /// The distance from the value to the lower quantile. It may reach below `least`.
     pub below: f64,
-    /// The distance from the value to the upper end.
+    /// The distance from the value to the upper quantile. It may reach above `most`.
     pub above: f64,
     pub variance: f64,
+    /// The limits that the truth cannot pass.
+    pub least: f64,
+    pub most: f64,
 }
 
 impl Part {
+    /// The lower end of the interval.
+    pub(super) fn low(self) -> f64 {
+        (self.value - self.below).max(self.least)
+    }
+
+    /// The upper end of the interval.
+    pub(super) fn high(self) -> f64 {
+        (self.value + self.above).min(self.most)
+    }
+
     /// `factor` times the part.
     fn scaled(self, factor: f64) -> Self {
         let size = factor.abs();
-        let (below, above) = if factor < 0.0 { (self.above, self.below) } else { (self.below, self.above) };
+        let ends = |low: f64, high: f64| if factor < 0.0 { (high, low) } else { (low, high) };
+        let (below, above) = ends(self.below, self.above);
+        let (least, most) = ends(self.least, self.most);
         Self {
             value: factor * self.value,
             below: size * below,
             above: size * above,
             variance: factor * factor * self.variance,
+            least: factor * least,
+            most: factor * most,
         }
     }
 
@@ -71,6 +90,8 @@ impl Part {
             below: hypotenuse(self.below, other.below),
             above: hypotenuse(self.above, other.above),
             variance: self.variance + other.variance,
+            least: self.least + other.least,
+            most: self.most + other.most,
         }
     }
 
@@ -81,7 +102,7 @@ impl Part {
 
     /// A number without error.
     pub(super) fn exact(value: f64) -> Self {
-        Self { value, ..Self::default() }
+        Self { value, least: value, most: value, ..Self::default() }
     }
 
     /// The part divided by a number without error.
@@ -110,15 +131,22 @@ pub(super) fn ratio(a: Part, b: Part) -> Option<Part> {
     let bound = variance.sqrt();
     let value = (plain - bias.clamp(-bound, bound)).clamp(0.0, 1.0);
     let difference = |r: f64| a.scaled(1.0 - r).minus(b.scaled(r));
-    let low = root(|r| difference(r).value - difference(r).below);
-    let high = root(|r| difference(r).value + difference(r).above);
-    Some(Part { value, below: (value - low).max(0.0), above: (high - value).max(0.0), variance })
+    let low = root(|r| difference(r).low());
+    let high = root(|r| difference(r).high());
+    Some(Part {
+        value,
+        below: (value - low).max(0.0),
+        above: (high - value).max(0.0),
+        variance,
+        least: 0.0,
+        most: 1.0,
+    })
 }
 
 /// The root in \[0,1\] of a function that is positive below it and negative above it.
 ///
-/// The lower limit of (1 - r) a - r b is concave in r, at least 0 at r = 0 and at most 0 at r = 1; the upper limit is
-/// convex. Either changes its sign once.
+/// The lower quantile of (1 - r) a - r b is concave in r, at least 0 at r = 0 and at most 0 at r = 1; the upper one is
+/// convex; the limits that the truth cannot pass are straight lines. Either end changes its sign once.
 fn root(f: impl Fn(f64) -> f64) -> f64 {
     let (mut low, mut high) = (0.0, 1.0);
     for _ in 0..50 {
@@ -160,14 +188,19 @@ mod tests {
         assert!(credibility(0.0) < 0.1);
     }
 
-    #[test]
-    fn a_ratio_of_large_parts_has_the_interval_of_the_delta_method() {
-        let part = |value: f64, deviation: f64| Part {
+    fn part(value: f64, deviation: f64) -> Part {
+        Part {
             value,
             below: Z * deviation,
             above: Z * deviation,
             variance: deviation * deviation,
-        };
+            least: 0.0,
+            most: f64::INFINITY,
+        }
+    }
+
+    #[test]
+    fn a_ratio_of_large_parts_has_the_interval_of_the_delta_method() {
         let found = ratio(part(9_000.0, 30.0), part(1_000.0, 30.0)).unwrap();
         let deviation = found.variance.sqrt();
         near(found.value, 0.9);
@@ -175,5 +208,18 @@ mod tests {
         assert!((found.above / (Z * deviation) - 1.0).abs() < 0.02, "{found:?}");
         assert_eq!(ratio(Part::exact(0.0), Part::exact(0.0)), None);
         assert_eq!(ratio(Part::exact(3.0), Part::exact(1.0)).unwrap().value, 0.75);
+    }
+
+    #[test]
+    fn a_limit_that_the_truth_cannot_pass_stays_inside_if_another_part_is_off() {
+        // Of the missed events, 112 have labels, and no audit found another: the truth may be 112 exactly.
+        let missed = Part { least: 112.0, ..part(150.0, 25.0) };
+        assert_eq!(missed.low(), 112.0);
+        for deviation in [0.0, 1.0, 100.0] {
+            let found = part(12_000.0 - deviation, deviation);
+            let recall = ratio(found, missed).unwrap();
+            let truth = 12_000.0 / 12_112.0;
+            assert!(recall.low() <= truth && truth <= recall.high(), "{recall:?} and {truth}");
+        }
     }
 }

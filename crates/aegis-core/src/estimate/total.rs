@@ -24,7 +24,7 @@
 use super::Method;
 use super::accumulator::{CLASSES, Cell, UNCOVERED};
 use super::figures::Bounds;
-use super::interval::{Part, credibility, share};
+use super::interval::{Part, Z, credibility, share};
 use crate::math::ln;
 
 /// A set of decisions under construction.
@@ -189,12 +189,20 @@ impl Stratum {
             size
         };
         let (low, high) = share(rate, size);
-        // The labels themselves bound the number.
-        let least = self.targets.0;
-        let most = self.decisions - (self.labels - self.targets.0);
-        let (low, high) = ((low * self.decisions).max(least), (high * self.decisions).min(most));
-        let (below, above) = ((self.total - low).max(0.0), (high - self.total).max(0.0));
-        Part { value: self.total, below, above, variance: self.variance }
+        // Without a label of one kind, its binomial limit is 0, which is no quantile.
+        let safe = self.labels - self.targets.0;
+        let quantile = Z * self.variance.sqrt();
+        let distance =
+            |labels: f64, distance: f64| if labels > 0.0 { distance } else { distance.max(quantile) };
+        Part {
+            value: self.total,
+            below: distance(self.targets.0, self.total - low * self.decisions).max(0.0),
+            above: distance(safe, high * self.decisions - self.total).max(0.0),
+            variance: self.variance,
+            // The labels themselves bound the number.
+            least: self.targets.0,
+            most: self.decisions - safe,
+        }
     }
 }
 
@@ -223,6 +231,7 @@ fn set(strata: &[Stratum; CLASSES]) -> Set {
     set.unsafe_events.value += without;
     set.unsafe_events.below += without;
     set.unsafe_events.above += uncovered - without;
+    set.unsafe_events.most += uncovered;
     set.unanswered.low += set.unsafe_events.value;
     set.unanswered.high = set.unsafe_events.value + missing;
     set

@@ -15,16 +15,16 @@ use super::{manifests, python, root};
 use crate::observability::prometheus::Prometheus;
 use crate::support::WAIT;
 
-/// Rules and dashboards have one source: the files of the compose stack.
+/// Rules and dashboards have one source, which the compose stack mounts too.
 #[test]
 fn rules_and_dashboards_are_those_of_the_stack() {
     let all = manifests(true);
-    let rules = fs::read(root().join("deploy/prometheus/alerts.yml")).unwrap();
+    let rules = fs::read(root().join("deploy/helm/aegis/files/alerts.yml")).unwrap();
     let as_json = "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)";
     let rules: Value = serde_json::from_slice(&python(&["-c", as_json], &rules).stdout).unwrap();
     assert_eq!(all["PrometheusRule moderation-aegis"]["spec"], rules);
     let data = all["ConfigMap moderation-aegis-dashboards"]["data"].as_object().unwrap();
-    let folder = root().join("deploy/grafana/dashboards");
+    let folder = root().join("deploy/helm/aegis/files/dashboards");
     assert_eq!(data.len(), fs::read_dir(&folder).unwrap().count());
     for (name, text) in data {
         let source = fs::read_to_string(folder.join(name.strip_prefix("aegis-").unwrap())).unwrap();

@@ -11,7 +11,7 @@ use super::root;
 #[test]
 fn the_first_loss_fires() {
     let folder = tempfile::tempdir().unwrap();
-    let rules = root().join("deploy/prometheus/alerts.yml");
+    let rules = root().join("deploy/helm/aegis/files/alerts.yml");
     let series = |name: &str, labels: &str, values: &str| {
         format!("      - {{series: '{name}{{{labels}}}', values: '{values}'}}\n")
     };

@@ -114,7 +114,7 @@ fn start(folder: &Path) -> (String, Vec<Process>) {
 fn panels() -> Vec<(String, String)> {
     let mut queries = Vec::new();
     for name in ["flow", "learning", "reliability"] {
-        let path = root().join(format!("deploy/grafana/dashboards/{name}.json"));
+        let path = root().join(format!("deploy/helm/aegis/files/dashboards/{name}.json"));
         let dashboard: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
         for panel in dashboard["panels"].as_array().unwrap() {
             for target in panel["targets"].as_array().unwrap() {
@@ -168,7 +168,7 @@ fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
 fn every_panel_has_data_every_rule_is_evaluated_and_what_is_provoked_fires() {
     let folder = tempfile::tempdir().unwrap();
     let (address, mut processes) = start(folder.path());
-    let rules = root().join("deploy/prometheus/alerts.yml");
+    let rules = root().join("deploy/helm/aegis/files/alerts.yml");
     let prometheus =
         Prometheus::start(folder.path(), &address, &hurried(&fs::read_to_string(&rules).unwrap()));
 
@@ -336,8 +336,14 @@ fn names(query: &str) -> Vec<&str> {
 fn the_stack_mounts_what_is_tested_here() {
     let compose = fs::read_to_string(root().join("docker-compose.yml")).unwrap();
     for (mounted, file) in [
-        ("./deploy/prometheus:/etc/prometheus:ro", "deploy/prometheus/alerts.yml"),
-        ("./deploy/grafana/dashboards:/var/lib/grafana/dashboards:ro", "deploy/grafana/dashboards/flow.json"),
+        (
+            "./deploy/helm/aegis/files/alerts.yml:/etc/prometheus/alerts.yml:ro",
+            "deploy/helm/aegis/files/alerts.yml",
+        ),
+        (
+            "./deploy/helm/aegis/files/dashboards:/var/lib/grafana/dashboards:ro",
+            "deploy/helm/aegis/files/dashboards/flow.json",
+        ),
         ("./deploy/aegis.toml:/etc/aegis/aegis.toml:ro", "deploy/aegis.toml"),
     ] {
         assert!(compose.contains(mounted) && PathBuf::from(root()).join(file).is_file(), "{mounted}");

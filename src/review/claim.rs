@@ -66,6 +66,12 @@ impl Reviewer {
         }
     }
 
+    /// Returns the expired claim of a request, and removes it from the lapsed ones.
+    pub fn take_lapsed(&mut self, id: &RoundId) -> Option<Claim> {
+        let index = self.lapsed.iter().position(|claim| claim.id == *id)?;
+        self.lapsed.remove(index)
+    }
+
     /// Remembers a confirmed answer, and ends its claim.
     pub fn answered(&mut self, token: &str, label: Label) {
         self.current.take_if(|claim| claim.token == token);

@@ -32,21 +32,31 @@ impl Queue {
         Some(served)
     }
 
+    /// Gives a request to the reviewer. A claim of it that has expired is renewed: with two claims of one request, two browser
+    /// windows could send two answers under the id of one label.
     pub(super) fn claim(&mut self, reviewer: &str, id: &RoundId, now: Millis) -> Option<Served> {
         let number = self.shelves.get(id)?.next_number(reviewer);
+        let state = self.reviewers.entry(reviewer.to_owned()).or_default();
+        state.served += 1;
+        if let Some(lapsed) = state.take_lapsed(id) {
+            return self.hold(reviewer, lapsed, now);
+        }
+        let claim = Claim {
+            token: self.new_token(),
+            id: id.clone(),
+            label: label_id(reviewer, number),
+            expires: now,
+        };
+        self.hold(reviewer, claim, now)
+    }
+
+    fn new_token(&mut self) -> String {
         self.tokens += 1;
         let token = Sha256::new()
             .chain_update(self.settings.secret)
             .chain_update(self.tokens.to_le_bytes())
             .finalize();
-        let claim = Claim {
-            token: hex::encode(token.iter().take(16).copied().collect::<Vec<_>>()),
-            id: id.clone(),
-            label: label_id(reviewer, number),
-            expires: now,
-        };
-        self.reviewers.entry(reviewer.to_owned()).or_default().served += 1;
-        self.hold(reviewer, claim, now)
+        hex::encode(token.iter().take(16).copied().collect::<Vec<_>>())
     }
 
     /// Extends the claim, because its reviewer is active.

@@ -67,3 +67,16 @@ fn an_event_that_is_sent_again_after_retention_opens_its_request() {
     queue.on_request(again, Place { time: 9, partition: 0, offset: 9 });
     assert_eq!(served(&mut queue, "a", 0).map(|one| event(&one)), Some("e1".into()));
 }
+
+#[test]
+fn a_request_that_is_served_again_after_its_claim_expired_has_one_claim_and_one_answer() {
+    let mut queue = queue(settings());
+    add(&mut queue, 1, Lane::Held);
+    let first = served(&mut queue, "a", 0).unwrap();
+    let again = served(&mut queue, "a", CLAIM).unwrap();
+    assert_eq!((&again.token, again.expires), (&first.token, 2 * CLAIM));
+    // A window that slept answers, and so does the one that is awake: the first answer is the label.
+    let given = answer(&mut queue, "a", &first.token, CLAIM, Finding::Safe).unwrap();
+    assert_eq!(answer(&mut queue, "a", &again.token, CLAIM, Finding::Unsafe), Ok(given));
+    assert_eq!(queue.status(&id(1)), Status::Answered);
+}

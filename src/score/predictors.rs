@@ -174,7 +174,7 @@ impl Predictors {
         panel: PanelIdentity,
     ) -> Result<(), PredictorError> {
         self.policies = Arc::clone(policies);
-        // Whether the group changes its encoder is known at the start.
+        // A change of the group's encoder is set at the start, and stays.
         self.panel = PanelIdentity { changes_encoder: self.panel.changes_encoder, ..panel };
         for policy in policies.policies.values() {
             if let Some(current) = self.by_policy.get_mut(&policy.name) {

@@ -25,7 +25,7 @@ const WITH_RETRY_AFTER: [&str; 2] = ["429", "503"];
 
 /// The description of an endpoint.
 pub struct Operation {
-    /// What it does.
+    /// The endpoint's purpose, in a sentence.
     pub summary: &'static str,
     /// Returns the schema of a request.
     pub request: fn(&mut SchemaGenerator) -> Value,

@@ -12,7 +12,7 @@ struct Bucket {
     at: Instant,
 }
 
-/// The buckets of all keys. There are as many as keys in the file at most.
+/// The buckets of the keys that have sent requests.
 pub struct Rates {
     per_minute: f64,
     by_key: HashMap<String, Bucket>,

@@ -47,7 +47,7 @@ fn binary_mode_gives_an_event_the_id_and_time_that_its_data_lacks() {
     assert_eq!((found.id.as_str(), found.conversation.as_str()), ("A-17", "A-17"));
     assert_eq!((found.time, found.tenant.as_str()), (Some(1_772_353_800_250), "acme"));
     assert_eq!(found.judged_text(), "hello");
-    // What the data says of itself takes precedence: such records were read before CloudEvents were known.
+    // The fields of the data take precedence: such records were read before CloudEvents were.
     let own = read(r#"{"id":"mine","text":"hello","time":5}"#, &json).unwrap();
     assert_eq!((own.id.as_str(), own.time), ("mine", Some(5)));
     // Without ce_time, the time is the record's timestamp, as for every event.

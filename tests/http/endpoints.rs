@@ -157,7 +157,7 @@ fn agentgateways_webhook_is_answered() {
     let rejected = world.post("/request", &prompt(HARM)).body;
     assert_eq!(rejected["action"]["status_code"], 403);
     assert!(rejected["action"]["body"].is_string() && rejected["action"]["reason"].is_string());
-    // Whoever writes the prompt can add messages after a harmful one.
+    // The author of a prompt can add messages after a harmful one.
     let user = |text: &str| json!({ "role": "user", "content": text });
     let assistant = |content: Value| json!({ "role": "assistant", "content": content });
     let call = json!({ "role": "assistant", "content": null, "tool_calls": [

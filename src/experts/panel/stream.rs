@@ -20,7 +20,7 @@ use crate::{crash, panics};
 /// The greatest number of texts that are tokenised together. Then they go to the scheduler.
 const TOKENIZE_BATCH: usize = 16;
 
-/// How long the texts of a stream wait, and their place among those of other streams.
+/// The waiting times of the texts of a stream, and their place among those of other streams.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Waits {
     /// The time that a text waits at most for others of its length while a worker is free.

@@ -30,7 +30,7 @@ pub struct PanelIdentity {
     pub experts: Vec<String>,
     /// The encoder, if there is one.
     pub encoder: Option<EncoderId>,
-    /// The group is changing to this encoder: a predictor that nobody has pinned may read another one's features.
+    /// `true` if the group is changing to this encoder. A predictor that is not pinned may then read another one's features.
     pub changes_encoder: bool,
 }
 

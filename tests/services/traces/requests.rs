@@ -175,7 +175,7 @@ fn a_clients_trace_goes_on_through_the_request_to_the_decisions_on_the_topic() {
         assert_eq!(header(&decided[found], "traceparent"), traceparent(span));
     }
 
-    // What is not traced goes on as it came, and a malformed header is ignored.
+    // An event without a trace is passed on unchanged, and a malformed header is ignored.
     let passed = |id: &str| {
         let event = events.iter().find(|event| event.key.as_deref() == Some(id.as_bytes())).unwrap();
         header(event, "traceparent")

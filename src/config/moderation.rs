@@ -46,8 +46,8 @@ pub struct Moderation {
     pub max_body_bytes: usize,
     /// The greatest number of texts in one request.
     pub max_items: usize,
-    /// The number of requests a minute of each API key, with bursts of a tenth of it, however many texts each of them has. 0: no
-    /// limit.
+    /// The number of requests that each API key may send in a minute, with bursts of a tenth of it. The number of texts in a
+    /// request does not count. There is no limit if it is 0.
     pub requests_per_minute: u32,
     /// The number of connections that are open at a time. A further one replaces the oldest that has no request in flight. If all
     /// have one, it is refused with 503.

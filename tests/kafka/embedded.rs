@@ -347,37 +347,3 @@ fn a_broker_that_goes_and_comes_stops_nothing() {
     returns("leaving the group", move || source.close(Duration::from_secs(2)));
     broker.set_up(true).unwrap();
 }
-
-#[test]
-fn a_second_member_takes_partitions_between_two_polls_of_the_first() {
-    let broker = Embedded::start(&[("in", 2)]).unwrap();
-    let connection = Connection::new(broker.bootstrap());
-    let mut first = Source::subscribe(&connection, "g", &["in"], Start::Earliest).unwrap();
-    let until = Instant::now() + WAIT;
-    while first.assigned().len() < 2 {
-        assert!(Instant::now() < until);
-        first.poll(Duration::from_millis(50)).unwrap();
-    }
-    let mut second = Source::subscribe(&connection, "g", &["in"], Start::Earliest).unwrap();
-    // The group waits a few seconds for the commit, so everything is ready for it.
-    let mut outbox = outbox(&connection);
-    let gone = loop {
-        assert!(Instant::now() < until);
-        second.poll(Duration::from_millis(20)).unwrap();
-        if let Polled::Revoked { partitions, lost: false } = first.poll(Duration::from_millis(20)).unwrap() {
-            break partitions;
-        }
-    };
-    // The partitions are announced as revoked and still held, so the open unit is committed now.
-    assert_eq!((gone.len(), first.assigned().len()), (1, 2));
-    let done: Offsets = gone.iter().map(|partition| (partition.clone(), 0)).collect();
-    outbox.commit(&[], Some((first.membership(), &done))).unwrap();
-    while second.assigned() != gone {
-        assert!(Instant::now() < until);
-        first.poll(Duration::from_millis(20)).unwrap();
-        second.poll(Duration::from_millis(20)).unwrap();
-    }
-    assert_eq!(first.assigned().len(), 1);
-    let refused = outbox.commit(&[], Some((first.membership(), &done))).unwrap_err();
-    assert!(matches!(refused, CommitError::Stale { .. }), "{refused:?}");
-}

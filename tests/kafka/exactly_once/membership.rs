@@ -10,11 +10,48 @@ use crate::support::protocols::on_both;
 use crate::support::{WAIT, kafka, make, read, record};
 
 on_both!(
+    partitions_given_up_are_committed_first,
     a_partition_that_was_paused_when_it_went_flows_when_it_is_back,
     a_member_that_lost_its_partitions_commits_nothing,
     a_member_without_a_network_commits_nothing_once_its_session_is_over,
     a_client_without_an_assignment_commits_nothing,
 );
+
+/// Brokers wait for a member that gives up partitions for `max.poll.interval.ms`, so its open unit can still be committed.
+/// The embedded broker waits for its session only, which a busy machine can outlast.
+fn partitions_given_up_are_committed_first(protocol: GroupProtocol) {
+    let connection = kafka().connection_in(protocol);
+    let [group, input, output] = ["given", "given.in", "given.out"].map(|name| named(protocol, name));
+    make(&connection, &[(&input, 2, &[]), (&output, 1, &[])]);
+    fill(&connection, &input, 2, 10);
+    let mut outbox = Outbox::open(&connection, once(&group)).unwrap();
+    let mut first = Source::subscribe(&connection, &group, &[&input], Start::Earliest).unwrap();
+    let records = read(&mut first, 10);
+    let mut second = Source::subscribe(&connection, &group, &[&input], Start::Earliest).unwrap();
+    let until = Instant::now() + WAIT;
+    let given = loop {
+        assert!(Instant::now() < until, "no partition was revoked");
+        second.poll(Duration::from_millis(20)).unwrap();
+        if let Polled::Revoked { partitions, lost: false } = first.poll(Duration::from_millis(20)).unwrap() {
+            break partitions;
+        }
+    };
+    // The partition is announced as revoked and still held.
+    assert_eq!((given.len(), first.assigned().len()), (1, 2));
+    let mut done = consumed(&records);
+    done.0.retain(|partition, _| given.contains(partition));
+    outbox.commit(&[record(&output, 0, "1")], Some((first.membership(), &done))).unwrap();
+    while second.assigned() != given {
+        assert!(Instant::now() < until, "the second member has no partition");
+        first.poll(Duration::from_millis(20)).unwrap();
+        second.poll(Duration::from_millis(20)).unwrap();
+    }
+    assert_eq!(first.assigned().len(), 1);
+    // The new member starts behind what was committed, and the first one commits nothing more of it.
+    assert_eq!(committed(&second), 5);
+    let refused = outbox.commit(&[], Some((first.membership(), &done)));
+    assert!(matches!(refused, Err(CommitError::Stale { .. })), "{refused:?}");
+}
 
 /// The client keeps a partition paused, also while the partition is assigned to another member.
 fn a_partition_that_was_paused_when_it_went_flows_when_it_is_back(protocol: GroupProtocol) {

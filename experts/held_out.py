@@ -22,6 +22,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import catalogue  # noqa: E402
 import datasets  # noqa: E402
+import joint  # noqa: E402
 import train  # noqa: E402
 import train_multilingual as training  # noqa: E402
 from demo_text import bucket, key  # noqa: E402
@@ -80,10 +81,9 @@ class Heads:
 
 
 def features(panel, texts) -> np.ndarray:
-    found = np.zeros((len(texts), 384), np.int8)
-    for group, (part,) in panel.encoders[training.ENCODER].run(texts, outputs=("features",)):
-        found[group] = part
-    return found
+    """Returns the features of texts in English."""
+    embedded = (panel.encoders[name].embed(texts) for name in (catalogue.ENCODER["id"], training.ENCODER))
+    return joint.features(*embedded, is_english=True)
 
 
 def replayed(aegis, lines) -> dict:

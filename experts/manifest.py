@@ -26,7 +26,7 @@ def file_fields(folder, name: str, **more) -> dict:
 
 def write_manifest(folder, kind: str, about: dict, *, encoder=None, model=None, rules=None,
                    tokenizer=None, text=None, inputs=None, outputs=None, fitted=None, base=None, prompt=None,
-                   adapter=None, int8=None) -> None:
+                   adapter=None, int8=None, joint=None) -> None:
     """Writes the manifest. `about` is an entry of catalogue.py, `fitted` the measured calibration and quality."""
     head = {"id": about["id"], "kind": kind, "description": about["description"],
             "licence": about["licence"], "source": about["source"]}
@@ -41,7 +41,7 @@ def write_manifest(folder, kind: str, about: dict, *, encoder=None, model=None, 
     page = "# Made by experts/setup.py. See docs/experts.md.\n"
     page += "".join(f"{k} = {_value(v)}\n" for k, v in head.items())
     for name, fields in (("model", model), ("int8", int8), ("rules", rules), ("tokenizer", tokenizer), ("prompt", prompt),
-                         ("adapter", adapter), ("text", text), ("inputs", inputs), ("outputs", outputs)):
+                         ("adapter", adapter), ("text", text), ("inputs", inputs), ("outputs", outputs), ("joint", joint)):
         if fields:
             page += _table(f"[{name}]", fields)
     for label, category in about.get("labels", []):

@@ -8,7 +8,7 @@ a protobuf library may change with its version).
 import struct
 from array import array
 
-FLOAT, UINT8, INT8, INT32, INT64, STRING, FLOAT16 = 1, 2, 3, 6, 7, 8, 10
+FLOAT, UINT8, INT8, INT16, INT32, INT64, STRING, FLOAT16 = 1, 2, 3, 5, 6, 7, 8, 10
 IR_VERSION, OPSET = 9, 20
 # Versions of the operator sets other than ONNX's own, by domain.
 DOMAINS = {"ai.onnx.ml": 1, "com.microsoft": 1}

@@ -105,7 +105,8 @@ def choices(low, high, sample, weight):
 
 def calibrate(package, sets, folder) -> None:
     recorder = Recorder()
-    build_encoder(package, read_whitening(WEIGHTS / "whitening.f32"), folder / "model.onnx", recorder)
+    whitened = read_whitening(WEIGHTS / "whitening.f32")  # of no use here, as are the parts
+    build_encoder(package, whitened, whitened, folder / "model.onnx", recorder)
     found = activations(recorder, bare_encoder(folder), texts(sets))
     scales = {}
     for place, (low, high, sample) in found.items():
@@ -128,7 +129,8 @@ def bare_encoder(folder) -> Encoder:
 
 def whiten(package, sets, folder) -> None:
     target = WEIGHTS / "whitening-int8.f32"
-    build_encoder(package, read_whitening(WEIGHTS / "whitening.f32"), folder / "model.onnx",
+    whitened = read_whitening(WEIGHTS / "whitening.f32")  # of no use here, as are the parts
+    build_encoder(package, whitened, whitened, folder / "model.onnx",
                   StaticInt8(WEIGHTS / "minilm-int8.json"))
     whitening({name: sets[name] if name in SETS else [] for name in WHITENING}, bare_encoder(folder).embed, target)
 

@@ -17,6 +17,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import catalogue  # noqa: E402
 import datasets  # noqa: E402
+import joint  # noqa: E402
 import network  # noqa: E402
 import parallel_text  # noqa: E402
 import train  # noqa: E402
@@ -55,12 +56,16 @@ def sentences(parallel: dict, count: int = SENTENCES) -> list:
     return [datasets.Row("sentence", text, False, "train") for text in texts]
 
 
-def whiten(sets: dict, parallel: dict, embed) -> None:
-    """Writes the whitening of the embedding. The functional tests are not among its texts."""
-    rows = sentences(parallel, WHITENING_SENTENCES)
+def whiten(sets: dict, parallel: dict, encoders: dict) -> None:
+    """Writes the whitening of both encoders' embeddings. The functional tests are not among its texts."""
+    texts = [r.text for r in sentences(parallel, WHITENING_SENTENCES)]
+    is_english = [text in parallel for text in texts]
     for name, count in WHITENING.items():
-        rows += sorted((r for r in sets[name] if r.split == "train"), key=lambda r: bucket(r.text, 1 << 30))[:count]
-    train.write_whitening(embed([r.text for r in rows]), WEIGHTS / "whitening-multilingual.f32")
+        rows = sorted((r for r in sets[name] if r.split == "train"), key=lambda r: bucket(r.text, 1 << 30))[:count]
+        texts += [r.text for r in rows]
+        is_english += [True] * len(rows)
+    embedded = (encoders[name].embed(texts) for name in (catalogue.ENCODER["id"], ENCODER))
+    joint.fit(*embedded, np.array(is_english))
 
 
 def english_rows(about: dict, sets: dict) -> list:
@@ -155,10 +160,11 @@ def main():
     parser.add_argument("--step", choices=["whitening", "heads"], help="one step only")
     arguments = parser.parse_args()
     sets = datasets.load(arguments.data)
-    embed = Panel(ROOT / "models", ROOT / ".cache").encoders[ENCODER].embed
+    encoders = Panel(ROOT / "models", ROOT / ".cache").encoders
+    embed = encoders[ENCODER].embed
     parallel = parallel_text.load(arguments.packages)
     if arguments.step in (None, "whitening"):
-        whiten(sets, parallel, embed)
+        whiten(sets, parallel, encoders)
     if arguments.step in (None, "heads"):
         train_heads(sets, sentences(parallel), embed)
 

@@ -75,7 +75,7 @@ pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Prints the encoder that gives the learner's features: the first digits of its id are those that readiness names.
+/// Prints the encoders that give the learner's features: the first digits of the id are those that readiness names.
 fn print_encoder(panel: &Panel) {
     if let Some(encoder) = panel.encoder_info() {
         let (id, precision, name) = (hex(&encoder.encoder), encoder.precision.word(), &encoder.id);
@@ -83,7 +83,11 @@ fn print_encoder(panel: &Panel) {
             [] => String::new(),
             others => format!(", beside {} in int8", others.join(", ")),
         };
-        outln!("features by {name} in {precision}{beside} (experts.encoder), encoder {}", &id[..8]);
+        let partner = encoder
+            .partner
+            .as_ref()
+            .map_or(String::new(), |partner| format!(" with {} for {}", partner.encoder, partner.languages));
+        outln!("features by {name} in {precision}{partner}{beside} (experts.encoder), encoder {}", &id[..8]);
     }
 }
 

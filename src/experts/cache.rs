@@ -10,6 +10,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::backend::result::TextResult;
+use super::features::EncoderFeatures;
 
 /// Bytes of a result besides its ids, features and scores, roughly.
 const OVERHEAD_BYTES: usize = 256;
@@ -34,7 +35,7 @@ impl Weighter<RequestKey, TextResult> for Bytes {
     fn weight(&self, key: &RequestKey, result: &TextResult) -> u64 {
         let judgements = result.outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref().ok());
         let scores: usize = judgements.map(|(_, categories)| SCORE_BYTES * (1 + categories.len())).sum();
-        let features = result.features.as_ref().map_or(0, |features| size_of_val(features.as_ref()));
+        let features = result.features.as_ref().map_or(0, EncoderFeatures::size);
         (OVERHEAD_BYTES + 4 * key.ids.len() + scores + features) as u64
     }
 }

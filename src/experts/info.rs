@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::manifest::{Ask, Body, Kind, Languages, Manifest, Precision, TokenizerSpec, View};
+use super::manifest::{Ask, Body, Joint, Kind, Languages, Manifest, Precision, TokenizerSpec, View};
 use crate::core::event::Role;
 use crate::core::features::EncoderId;
 
@@ -186,6 +186,8 @@ pub struct EncoderInfo {
     pub encoder: EncoderId,
     /// The languages of judged texts to which it gives features.
     pub languages: Languages,
+    /// The encoder that gives the features together with this one, to texts in the languages of both.
+    pub partner: Option<Joint>,
     /// The precision of its graph.
     pub precision: Precision,
     /// The ids of the panel's other encoders whose int8 graphs run, sorted. They are part of [`EncoderInfo::encoder`], because
@@ -208,9 +210,8 @@ pub struct EncoderInfo {
 impl EncoderInfo {
     /// The description in a manifest; `None` if the expert gives no features.
     pub(super) fn of(manifest: &Manifest, provider: &str) -> Option<Self> {
-        let Body::Encoder { graph, tokenizer, features: Some(_), .. } = &manifest.body else {
-            return None;
-        };
+        let Body::Encoder { graph, tokenizer, features, .. } = &manifest.body else { return None };
+        features.alone.as_ref()?;
         let reading = reading_line(tokenizer);
         let mut hash = Sha256::new();
         hash.update(b"aegis encoder 1\n");
@@ -221,6 +222,7 @@ impl EncoderInfo {
             id: manifest.id.clone(),
             encoder: hash.finalize().into(),
             languages: manifest.languages.clone(),
+            partner: None,
             precision: manifest.precision(),
             int8: Vec::new(),
             reading,
@@ -230,6 +232,27 @@ impl EncoderInfo {
             provider: provider.to_owned(),
             state: State::Loaded,
         })
+    }
+
+    /// Takes the encoder of the panel that gives the features together with this one, if there is one.
+    pub(super) fn together(mut self, manifests: &[Manifest]) -> Self {
+        let find = |id: &str| manifests.iter().find(|manifest| manifest.id == id);
+        let Some(joint) = find(&self.id).and_then(Manifest::joint) else { return self };
+        let Some(Body::Encoder { graph, tokenizer, .. }) =
+            find(&joint.encoder).map(|manifest| &manifest.body)
+        else {
+            return self;
+        };
+        let mut hash = Sha256::new();
+        hash.update(b"aegis encoders together 1\n");
+        hash.update(self.encoder);
+        hash.update(graph.sha256());
+        hash.update(tokenizer.file.sha256);
+        hash.update(reading_line(tokenizer).as_bytes());
+        hash.update(joint.languages.to_string().as_bytes());
+        self.encoder = hash.finalize().into();
+        self.partner = Some(joint.clone());
+        self
     }
 
     /// Takes the precision of the panel's other encoders. Where all of them run in float32, the id stays as it is.

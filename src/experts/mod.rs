@@ -32,6 +32,7 @@ mod cache;
 mod config;
 mod cost;
 mod error;
+mod features;
 mod given_history;
 mod info;
 mod loader;

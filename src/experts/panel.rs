@@ -17,6 +17,7 @@ use super::cache::ResultCache;
 use super::config::PanelConfig;
 use super::cost::PanelCosts;
 use super::error::PanelError;
+use super::features::PartialFeatures;
 use super::info::{EncoderInfo, ExpertInfo, ModelInfo};
 use super::loader::{Model, PanelParts, load, model_loader, worker_loader};
 use super::pending::outcome::VoteFlags;
@@ -27,7 +28,7 @@ use super::scores::ExpertScore;
 use super::tokenizer::ModelTokenizer;
 use super::worker::Workers;
 use crate::core::event::{ConversationRef, Role};
-use crate::core::features::{EncoderId, Features};
+use crate::core::features::EncoderId;
 use crate::core::language::Language;
 use crate::core::ledger::TextFeatures;
 use crate::core::text::reveal;
@@ -377,8 +378,8 @@ impl Panel {
             .collect()
     }
 
-    fn text_features(&self, features: Option<Box<Features>>) -> Option<TextFeatures> {
-        Some(TextFeatures { encoder: self.encoder()?, features: features? })
+    fn text_features(&self, features: PartialFeatures) -> Option<TextFeatures> {
+        Some(TextFeatures { encoder: self.encoder()?, features: features.finish()? })
     }
 }
 

@@ -11,7 +11,7 @@ use outcome::{ExpertOutcome, Span};
 
 use super::backend::result::TextResult;
 use super::cost::RunCost;
-use crate::core::features::Features;
+use super::features::PartialFeatures;
 use crate::core::language::Language;
 use crate::core::vote::Abstention;
 
@@ -46,7 +46,7 @@ pub(super) struct PartialAnswer {
     pub(super) default: Abstention,
     /// The language of the judged text.
     pub(super) language: Language,
-    pub(super) features: Option<Box<Features>>,
+    pub(super) features: PartialFeatures,
     /// The greatest number of tokens that any tokenizer gave.
     pub(super) tokens: usize,
     /// When the first of its runs began.
@@ -60,7 +60,15 @@ impl PartialAnswer {
     pub(super) fn new(experts: usize, default: Abstention) -> Self {
         let experts = vec![ExpertOutcome::unknown(); experts];
         let language = Language::Unknown;
-        Self { experts, default, language, features: None, tokens: 0, began: None, outstanding: 0 }
+        Self {
+            experts,
+            default,
+            language,
+            features: PartialFeatures::default(),
+            tokens: 0,
+            began: None,
+            outstanding: 0,
+        }
     }
 
     /// These experts abstain, whatever the results of later runs are, unless they already do.
@@ -96,8 +104,10 @@ impl PartialAnswer {
                 self.experts[*expert_index].revision.clone_from(&result.revision);
             }
         }
-        if result.features.is_some() && part.gives_features {
-            self.features.clone_from(&result.features);
+        if let Some(features) = &result.features
+            && part.gives_features
+        {
+            self.features.add(features);
         }
     }
 }

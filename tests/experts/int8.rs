@@ -66,9 +66,9 @@ fn the_precision_is_part_of_the_identity_and_the_votes_stay_close() {
     }
 }
 
-/// The features of another encoder are the same, but the votes are not, so the scorers of a group must not mix the two.
+/// An int8 graph changes the features little, but the votes too, so the scorers of a group must not mix the two.
 #[test]
-fn the_precision_of_the_heads_is_part_of_the_identity_whichever_encoder_gives_the_features() {
+fn the_precision_of_each_encoder_is_part_of_the_identity_whichever_leads_the_features() {
     let opened = |precision: Precision, ids: &[&str]| {
         let only = Some(ids.iter().map(|id| (*id).to_owned()).collect());
         let base = PanelConfig { sessions: Some(1), require_all: true, ..PanelConfig::new(models()) };
@@ -77,7 +77,7 @@ fn the_precision_of_the_heads_is_part_of_the_identity_whichever_encoder_gives_th
     let both = ["hate", "multilingual-hate"];
     let (float, int8) = (opened(Precision::Float32, &both), opened(Precision::Int8, &both));
     let alone = opened(Precision::Float32, &["multilingual-hate"]);
-    assert_eq!(float.encoder(), alone.encoder());
+    assert_ne!(float.encoder(), alone.encoder());
     assert_ne!(float.encoder(), int8.encoder());
     let info = int8.encoder_info().unwrap();
     assert_eq!((info.id.as_str(), info.precision), ("multilingual", Precision::Float32));
@@ -85,7 +85,9 @@ fn the_precision_of_the_heads_is_part_of_the_identity_whichever_encoder_gives_th
     assert!(float.encoder_info().unwrap().int8.is_empty());
     for text in TEXTS {
         let [float, int8] = [&float, &int8].map(|panel| panel.read(&[text], |_| ()).remove(0).unwrap());
-        assert!(float.features == int8.features && float.encoder != int8.encoder, "{text:?}");
+        let distance = |(one, other): (&i8, &i8)| u32::from(one.abs_diff(*other));
+        let moved: u32 = float.features.iter().zip(int8.features.iter()).map(distance).sum();
+        assert!(moved < 384 * 4, "{text:?}: {moved}");
     }
 }
 

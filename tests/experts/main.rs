@@ -11,6 +11,7 @@ mod guards_real;
 mod guards_refused;
 mod hang;
 mod int8;
+mod joint;
 mod languages;
 mod multilingual;
 mod panel;

@@ -4,7 +4,10 @@ use crate::experts_support;
 
 use aegis::core::vote::Vote;
 use aegis::experts::{Panel, PanelConfig, PanelError, Provider};
-use experts_support::{FLOAT, Folder, Graph, INT64, SCORES, faulty_classifier, faulty_encoder, head, models};
+use experts_support::{
+    FLOAT, Folder, Graph, INT8, INT64, SCORES, encoding, faulty_classifier, faulty_encoder, head, models,
+    plain, plain_classifier, plain_encoder,
+};
 
 fn config(folder: &Folder) -> PanelConfig {
     let runtime = models().join("runtime/libonnxruntime.so");
@@ -96,6 +99,26 @@ fn a_misfit_is_refused_at_start() {
     assert_eq!(panel.encoder_info().unwrap().id, "three");
     two.ranked_encoder("four", &faulty_encoder(), 1);
     assert_eq!(refused(&two), "outputs.features");
+}
+
+#[test]
+fn a_partner_in_features_that_is_none_is_refused() {
+    let without_part = Folder::new();
+    without_part.leading_encoder("leader", &faulty_encoder(), "other").encoder("other", &faulty_encoder());
+    assert_eq!(refused(&without_part), "joint.encoder");
+
+    let itself = Folder::new();
+    itself.leading_encoder("leader", &faulty_encoder(), "leader");
+    assert_eq!(refused(&itself), "joint.encoder");
+
+    let classifier = Folder::new();
+    classifier.leading_encoder("leader", &faulty_encoder(), "judge").classifier("judge", &plain_classifier());
+    assert_eq!(refused(&classifier), "joint.encoder");
+
+    let bytes = Folder::new();
+    let graph = encoding(plain(), INT8);
+    bytes.leading_encoder("leader", &graph, "partner").partner_encoder("partner", &plain_encoder());
+    assert_eq!(refused(&bytes), "outputs.features_part");
 }
 
 /// The library that `make setup` installs supports no graphics cards.

@@ -242,7 +242,18 @@ fn no_decision_differs_from_that_with_all_experts_asked() {
     assert!(shares.iter().any(|share| *share < 1.0 / 3.0), "{shares:?}");
     let shares = same_decisions("bundled", &BUNDLED);
     println!("{BUNDLED:?} were asked on {shares:.3?} of the events");
-    assert!(shares.iter().all(|share| *share < 0.6), "{shares:?}");
+    assert!(shares.iter().all(|share| *share < 1.0 / 3.0), "{shares:?}");
+}
+
+/// The orders of the texts over which the loss with three deferred experts is compared. In one order, its ratio to that of
+/// asking always is up to .03 above or below the mean.
+const ORDERS: u8 = 4;
+
+/// Returns the places of the texts in one of several orders.
+fn order(number: u8) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..ANSWERED.len()).collect();
+    places.sort_by_cached_key(|place| sha256(format!("{number}{}", ANSWERED[*place].0.text).as_bytes()));
+    places
 }
 
 /// The learner that gets the votes of one expert only when they are decisive or drawn has a Brier loss that is at most 3 %
@@ -255,10 +266,10 @@ fn the_learner_is_as_good_without_the_votes_that_were_not_needed() {
     let experts: Vec<String> = first.votes.iter().map(|vote| vote.expert.clone()).collect();
     let ids: Vec<&str> = experts.iter().map(String::as_str).collect();
     let encoder = first.reading.as_ref().unwrap().encoder;
-    let play = |deferred: &[usize]| {
+    let play = |deferred: &[usize], order: &[usize]| {
         let mut learner = policy.learner.build(&ids, "default").unwrap();
         let (mut mistakes, mut loss) = (0.0, 0.0);
-        for (number, (sample, answer)) in ANSWERED.iter().enumerate() {
+        for (number, (sample, answer)) in order.iter().map(|place| &ANSWERED[*place]).enumerate() {
             let mut votes = answer.votes.clone();
             let id = event(number, "").id;
             if !deferred.is_empty() {
@@ -287,23 +298,26 @@ fn the_learner_is_as_good_without_the_votes_that_were_not_needed() {
         }
         [mistakes, loss]
     };
-    let always = play(&[]);
+    let first_order = order(0);
+    let always = play(&[], &first_order);
     let mut ratios = [0.0; 2];
     for at in 0..experts.len() {
-        let found = play(&[at]);
+        let found = play(&[at], &first_order);
         for (ratio, (found, always)) in ratios.iter_mut().zip(found.iter().zip(always)) {
             *ratio += (found / always).ln() / experts.len() as f64;
         }
     }
     let bundled: Vec<usize> = (0..experts.len()).filter(|at| BUNDLED.contains(&ids[*at])).collect();
-    let [mistakes, loss] = play(&bundled);
-    println!(
-        "{BUNDLED:?} deferred: {mistakes} mistakes instead of {}, {:.4} times the loss",
-        always[0],
-        loss / always[1]
-    );
+    let mut total = 0.0;
+    for order in (0..ORDERS).map(order) {
+        let ([few, loss], [all, whole]) = (play(&bundled, &order), play(&[], &order));
+        println!("{BUNDLED:?} deferred: {few} mistakes instead of {all}, {:.4} times the loss", loss / whole);
+        total += (loss / whole).ln();
+    }
+    let loss = (total / f64::from(ORDERS)).exp();
+    println!("{loss:.4} times the loss, geometric mean");
     // Three experts are without votes at once.
-    assert!(loss < 1.06 * always[1], "{loss}");
+    assert!(loss < 1.06, "{loss}");
     let [mistakes, loss] = ratios.map(f64::exp);
     println!("{mistakes:.3} times the {} mistakes of asking always, {loss:.4} times its loss", always[0]);
     assert!(loss < 1.03, "{loss}");

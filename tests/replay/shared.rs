@@ -57,10 +57,9 @@ fn shared_texts_make_fewer_mistakes() {
         "{} mistakes, Brier {}, calibration error {}",
         found.mistakes, found.brier, found.calibration_error
     );
-    // By votes alone it is 2,689, with a Brier loss of .1668. With the features of MiniLM, which the bundled panel had before
-    // the multilingual ones, it was 1,715 and .115.
-    assert!(found.mistakes <= 1_900, "{}", found.mistakes);
-    assert!(found.brier <= 0.122, "{}", found.brier);
+    // By votes alone it is 2,689, with a Brier loss of .1668.
+    assert!(found.mistakes <= 1_780, "{}", found.mistakes);
+    assert!(found.brier <= 0.117, "{}", found.brier);
     assert!(found.calibration_error <= 0.03, "{}", found.calibration_error);
 }
 

@@ -15,17 +15,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use input::{ClassifierInput, TokenInputs};
-use ort::session::RunOptions;
-use ort::value::{Tensor, TensorRef};
+use ort::session::{RunOptions, SessionOutputs};
+use ort::value::{PrimitiveTensorElementType, Tensor, TensorRef};
 use session::{Graph, Inputs};
 use tensors::{matrix, shared_matrix};
 
-use crate::core::features::{DIMENSIONS, Features};
+use crate::core::features::DIMENSIONS;
 use crate::core::vote::Abstention;
 use crate::experts::backend::result::{ErrorLog, RunError, RunTimes, TextResult, catch_panic};
 use crate::experts::backend::run::{Cancel, InFlightRun};
 use crate::experts::backend::{Backend, Profile, Wanted};
+use crate::experts::features::EncoderFeatures;
 use crate::experts::manifest::Scores;
+use crate::experts::manifest::features::FeatureOutputs;
 use crate::experts::scores::ExpertScore;
 
 impl Cancel for RunOptions {
@@ -156,8 +158,8 @@ pub(crate) struct Encoder {
     pub(crate) input: TokenInputs,
     /// The name of the output that holds the embedding.
     pub(crate) embedding: String,
-    /// The name of the output that holds the features.
-    pub(crate) features: Option<String>,
+    /// The outputs that hold features.
+    pub(crate) features: FeatureOutputs,
     pub(crate) heads: Vec<Head>,
     /// The experts whose heads could not be loaded.
     pub(crate) absent: Vec<usize>,
@@ -172,29 +174,52 @@ pub(crate) struct Encoded {
     shared: Tensor<f32>,
     /// Numbers in a row.
     width: usize,
-    /// By row; `None` where the embedding is not finite, or without a features output.
-    features: Vec<Option<Box<Features>>>,
+    /// By row; `None` where the embedding is not finite, or without an output for features.
+    features: Vec<Option<EncoderFeatures>>,
+}
+
+/// Takes the features of a batch, row by row; `None` if the graph gives none.
+fn features_of(
+    outputs: &SessionOutputs<'_>,
+    names: &FeatureOutputs,
+    rows: usize,
+) -> Result<Vec<Option<EncoderFeatures>>, RunError> {
+    let mut found = vec![EncoderFeatures::default(); rows];
+    if let Some(name) = &names.alone {
+        let alone = by_row::<i8>(outputs, name, rows)?;
+        found.iter_mut().zip(alone).for_each(|(features, alone)| features.alone = Some(alone));
+    }
+    if let Some(name) = &names.part {
+        let parts = by_row::<i16>(outputs, name, rows)?;
+        found.iter_mut().zip(parts).for_each(|(features, part)| features.part = Some(part));
+    }
+    let has_features = !names.names().is_empty();
+    Ok(found.into_iter().map(|features| has_features.then_some(features)).collect())
+}
+
+/// Takes an output with the numbers of features, row by row.
+fn by_row<T: PrimitiveTensorElementType + Copy>(
+    outputs: &SessionOutputs<'_>,
+    name: &str,
+    rows: usize,
+) -> Result<Vec<Box<[T; DIMENSIONS]>>, RunError> {
+    let (numbers, width) = matrix::<T>(outputs, name, rows)?;
+    let wrong = |_| RunError::shape(format!("{name} has not {DIMENSIONS} numbers a text"));
+    numbers.chunks(width).map(|row| row.try_into().map(Box::new).map_err(wrong)).collect()
 }
 
 impl Encoder {
     /// Runs the encoder alone.
     pub(crate) fn encode(&mut self, rows: &[&[u32]], options: &RunOptions) -> Result<Encoded, RunError> {
         let (graph, input, name) = (&mut self.graph, &self.input, self.embedding.as_str());
-        let features = self.features.as_deref();
+        let features = &self.features;
         catch_panic(|| {
-            graph.run_bound(input.fill(rows)?, options, (name, features), |mut outputs| {
+            graph.run_bound(input.fill(rows)?, options, (name, &features.names()), |mut outputs| {
                 let (shared, embedding, width) = shared_matrix(&mut outputs, name, rows.len())?;
-                let mut by_row = vec![None; rows.len()];
-                if let Some(features) = features {
-                    let (bytes, features_width) = matrix::<i8>(&outputs, features, rows.len())?;
-                    let rows = bytes.chunks(features_width).zip(embedding.chunks(width));
-                    for (place, (bytes, floats)) in by_row.iter_mut().zip(rows) {
-                        let bytes = Features::try_from(bytes).map_err(|_| {
-                            RunError::shape(format!("{features} has not {DIMENSIONS} numbers a text"))
-                        })?;
-                        // A cast of NaN gives numbers that mean nothing.
-                        *place = floats.iter().all(|x| x.is_finite()).then(|| Box::new(bytes));
-                    }
+                let mut by_row = features_of(&outputs, features, rows.len())?;
+                for (features, floats) in by_row.iter_mut().zip(embedding.chunks(width)) {
+                    // A cast of NaN gives numbers that mean nothing.
+                    features.take_if(|_| floats.iter().any(|x| !x.is_finite()));
                 }
                 Ok(Encoded { embedding, shared, width, features: by_row })
             })

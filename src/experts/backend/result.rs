@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::core::features::Features;
 use crate::core::vote::Abstention;
+use crate::experts::features::EncoderFeatures;
 use crate::experts::scores::ExpertScore;
 use crate::panics::contain;
 
@@ -13,8 +13,8 @@ use crate::panics::contain;
 pub(crate) struct TextResult {
     /// Each expert's judgement or abstention, with its index in the panel.
     pub(crate) outcomes: Vec<(usize, Result<ExpertScore, Abstention>)>,
-    /// The text's features, if the backend is the encoder that makes them.
-    pub(crate) features: Option<Box<Features>>,
+    /// What the backend knows about the text's features, if it is an encoder that gives them.
+    pub(crate) features: Option<EncoderFeatures>,
     /// The backend itself read only the beginning of the text.
     pub(crate) truncated: bool,
     /// Votes lack categories that could not be determined. They count as truncated, and the result is not cached.

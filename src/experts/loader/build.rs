@@ -16,6 +16,7 @@ use crate::experts::batch_invariance::check_batch_invariance;
 use crate::experts::config::PanelConfig;
 use crate::experts::error::{Misfit, PanelError};
 use crate::experts::info::State;
+use crate::experts::manifest::features::FeatureOutputs;
 use crate::experts::manifest::remote::Remote;
 use crate::experts::manifest::{Body, HashedFile, Manifest, Padding, Scores, TextInput, TokenizerSpec, View};
 use crate::experts::rules::Rules;
@@ -201,7 +202,7 @@ impl<'a> PanelBuilder<'a> {
         &mut self,
         manifest: &Manifest,
         spec: &TokenizerSpec,
-        (embedding, features): (&str, Option<&str>),
+        (embedding, features): (&str, &FeatureOutputs),
         heads: &[&Manifest],
     ) -> Result<(), PanelError> {
         let id = manifest.id.as_str();
@@ -214,7 +215,7 @@ impl<'a> PanelBuilder<'a> {
             cheap: self.is_cheap(&experts),
             views: self.views(&experts),
             experts,
-            features: features.is_some(),
+            features: !features.names().is_empty(),
             alone: manifest.alone,
             hashes: [manifest].iter().chain(heads).filter_map(|manifest| manifest.model()).collect(),
             manifest: manifest.sha256,

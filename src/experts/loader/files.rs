@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::features::select_features;
 use crate::core::hash::hex;
 use crate::experts::config::PanelConfig;
 use crate::experts::error::PanelError;
@@ -299,37 +300,6 @@ fn select_precision(config: &PanelConfig, manifests: &mut [(PathBuf, Manifest)])
             problem,
             remedy: ", or make the bundled encoder with `make setup`",
         });
-    }
-    Ok(())
-}
-
-/// Selects the encoder that gives the features: the one with the greatest rank. The others give none.
-fn select_features(manifests: &mut [(PathBuf, Manifest)]) -> Result<(), PanelError> {
-    let ranked = manifests.iter().enumerate().filter_map(|(place, (_, manifest))| match manifest.body {
-        Body::Encoder { features: Some(_), features_rank, .. } => Some((features_rank, place)),
-        _ => None,
-    });
-    let mut ranked: Vec<_> = ranked.collect();
-    ranked.sort_unstable();
-    if let [.., (second_rank, second), (rank, first)] = ranked[..]
-        && second_rank == rank
-    {
-        let (path, _) = &manifests[first];
-        let (_, other) = &manifests[second];
-        return Err(PanelError::Manifest {
-            path: path.clone(),
-            field: "outputs.features".to_owned(),
-            problem: format!(
-                "{} gives features with the same rank, and a panel has only one set of them",
-                other.id
-            ),
-            remedy: "give one of the two a greater outputs.features_rank, or leave one out with experts.only"
-                .to_owned(),
-        });
-    }
-    ranked.pop();
-    for (_, place) in ranked {
-        manifests[place].1.drop_features();
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 mod build;
 pub mod external_data;
+mod features;
 mod files;
 mod guard;
 mod parts;
@@ -119,7 +120,7 @@ fn load_part(config: &PanelConfig, model: Option<&str>) -> Result<PanelParts, Pa
     let encoder = manifests.iter().find_map(|manifest| EncoderInfo::of(manifest, &provider));
     let parts = PanelParts {
         experts,
-        encoder: encoder.map(|encoder| encoder.beside(&manifests)),
+        encoder: encoder.map(|encoder| encoder.together(&manifests).beside(&manifests)),
         tokenizers: Vec::new(),
         models: Vec::new(),
         prompts: Vec::new(),
@@ -142,7 +143,7 @@ fn load_part(config: &PanelConfig, model: Option<&str>) -> Result<PanelParts, Pa
             Body::Encoder { tokenizer, embedding, features, .. } => {
                 let heads: Vec<_> =
                     chosen.iter().filter(|head| head.is_head_of(&manifest.id)).copied().collect();
-                builder.add_encoder(manifest, tokenizer, (embedding, features.as_deref()), &heads)?;
+                builder.add_encoder(manifest, tokenizer, (embedding, features), &heads)?;
             }
             // Its encoder adds it, or its group.
             Body::Head { .. } | Body::Guard(_) => {}

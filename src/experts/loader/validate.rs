@@ -15,6 +15,7 @@ use crate::experts::backend::onnx::tensors::matrix;
 use crate::experts::backend::onnx::{Classifier, Encoder, Head, Scorer};
 use crate::experts::backend::result::{ErrorLog, RunError, catch_panic};
 use crate::experts::error::{Misfit, PanelError};
+use crate::experts::manifest::features::FeatureOutputs;
 use crate::experts::manifest::{Scores, TextInput, TokenizerSpec};
 
 fn input(graph: &Graph, field: &'static str, name: &str) -> Result<GraphInput, Misfit> {
@@ -135,19 +136,22 @@ pub(super) fn encoder(
     graph: Graph,
     spec: &TokenizerSpec,
     embedding: &str,
-    features: Option<&str>,
+    features: &FeatureOutputs,
 ) -> Result<Encoder, Misfit> {
     let input = token_inputs(&graph, spec)?;
     check_output(&graph, "outputs.embedding", embedding, TensorElementType::Float32)?;
-    if let Some(features) = features {
-        check_output(&graph, "outputs.features", features, TensorElementType::Int8)?;
+    if let Some(alone) = &features.alone {
+        check_output(&graph, "outputs.features", alone, TensorElementType::Int8)?;
+    }
+    if let Some(part) = &features.part {
+        check_output(&graph, "outputs.features_part", part, TensorElementType::Int16)?;
     }
     Ok(Encoder {
         id: id.to_owned(),
         graph,
         input,
         embedding: embedding.to_owned(),
-        features: features.map(str::to_owned),
+        features: features.clone(),
         heads: Vec::new(),
         absent: Vec::new(),
         errors: ErrorLog::default(),

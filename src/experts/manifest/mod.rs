@@ -3,6 +3,7 @@
 //! The files that a manifest names are read by the `loader`.
 
 mod ask;
+pub(super) mod features;
 pub(super) mod guard;
 mod languages;
 mod parse;
@@ -14,6 +15,8 @@ mod view;
 use std::path::PathBuf;
 
 pub use ask::Ask;
+use features::FeatureOutputs;
+pub use features::Joint;
 use guard::Guard;
 pub use languages::Languages;
 use remote::Remote;
@@ -249,9 +252,12 @@ pub(super) enum Body {
         precision: Precision,
         tokenizer: TokenizerSpec,
         embedding: String,
-        features: Option<String>,
+        /// On a loaded panel: those that are used.
+        features: FeatureOutputs,
         /// Of the encoders of a panel that could give the features, the one with the greatest rank does.
         features_rank: u32,
+        /// The encoder that gives them together with this one.
+        joint: Option<Joint>,
     },
     Head {
         graph: GraphFiles,
@@ -360,10 +366,11 @@ impl Manifest {
         *precision == wanted
     }
 
-    /// Leaves out the features of an encoder on a panel where another one gives them.
-    pub(super) fn drop_features(&mut self) {
-        if let Body::Encoder { features, .. } = &mut self.body {
-            *features = None;
+    /// The encoder with which this one gives the features together.
+    pub(super) fn joint(&self) -> Option<&Joint> {
+        match &self.body {
+            Body::Encoder { joint, .. } => joint.as_ref(),
+            _ => None,
         }
     }
 

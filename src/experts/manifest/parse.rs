@@ -163,6 +163,22 @@ mod tests {
     }
 
     #[test]
+    fn encoders_may_give_features_together() {
+        let encoder = "id = \"injection\"\nkind = \"encoder\"\ndescription = \"d\"\nlicence = \"MIT\"\nsource = \"s\"\n";
+        let refused = |rest: &str| field(&format!("{encoder}{rest}"));
+        let joint = "[joint]\nencoder = \"other\"\nlanguages = [\"en\"]\n";
+        let outputs = "[outputs]\nfeatures = \"f\"\nfeatures_part = \"p\"\n";
+        assert_eq!(refused(&format!("{outputs}{joint}")), "model", "the table is as it should be");
+        assert_eq!(refused(joint), "joint");
+        assert_eq!(refused(&format!("[outputs]\nfeatures = \"f\"\n{joint}")), "joint");
+        assert_eq!(refused(&format!("[outputs]\nfeatures_part = \"p\"\n{joint}")), "joint");
+        assert_eq!(refused(&format!("{outputs}{}", joint.replace("[\"en\"]", "[]"))), "joint.languages");
+        assert_eq!(field(&format!("{}{joint}", head())), "joint");
+        let with_part = head().replace("[outputs]\n", "[outputs]\nfeatures_part = \"p\"\n");
+        assert_eq!(field(&with_part), "outputs.features_part");
+    }
+
+    #[test]
     fn an_encoder_may_have_a_second_graph_in_int8() {
         let encoder = "id = \"injection\"\nkind = \"encoder\"\ndescription = \"d\"\nlicence = \"MIT\"\nsource = \"s\"\n";
         let file = |table: &str, name: &str, hash: &str| {

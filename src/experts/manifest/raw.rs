@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::features::RawJoint;
 use super::guard::RawPrompt;
 use super::remote::{RawEndpoint, RawRequest};
 use super::{Activation, Ask, Calibration, Kind, Label, Padding};
@@ -62,6 +63,7 @@ pub(super) struct RawOutputs {
     pub(super) embedding: Option<String>,
     pub(super) features: Option<String>,
     pub(super) features_rank: Option<u32>,
+    pub(super) features_part: Option<String>,
     pub(super) scores: Option<String>,
     pub(super) activation: Option<Activation>,
     pub(super) read: Option<String>,
@@ -96,6 +98,7 @@ pub(super) struct RawManifest {
     pub(super) text: Option<RawText>,
     pub(super) inputs: Option<RawInputs>,
     pub(super) outputs: Option<RawOutputs>,
+    pub(super) joint: Option<RawJoint>,
     #[serde(default)]
     pub(super) labels: Vec<Label>,
     pub(super) calibration: Option<Calibration>,

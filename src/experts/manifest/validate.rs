@@ -177,8 +177,7 @@ impl Validator<'_> {
         kind: Kind,
     ) -> Result<Scores, PanelError> {
         self.forbid(outputs.embedding.is_some(), "outputs.embedding", kind)?;
-        self.forbid(outputs.features.is_some(), "outputs.features", kind)?;
-        self.forbid(outputs.features_rank.is_some(), "outputs.features_rank", kind)?;
+        self.forbid_features(&outputs, kind)?;
         let output = self.require(outputs.scores, "outputs.scores", kind)?;
         let scores = self.labels(labels, calibration, &output)?;
         Ok(Scores { activation: outputs.activation, read: outputs.read, ..scores })
@@ -241,10 +240,14 @@ impl Validator<'_> {
             let problem = "is for the features of an encoder, and it gives none";
             return Err(self.error("languages", problem, "remove it here; heads name their own languages"));
         }
+        self.language_codes("languages", codes)
+    }
+
+    pub(super) fn language_codes(&self, field: &str, codes: &[String]) -> Result<Languages, PanelError> {
         Languages::of_codes(codes).ok_or_else(|| {
             let known: Vec<_> = Language::KNOWN.iter().map(|known| format!("\"{known}\"")).collect();
             let problem = "is empty, names a language twice, or names an unknown one";
-            self.error("languages", problem, format!("give some of {}, or remove it", known.join(", ")))
+            self.error(field, problem, format!("give some of {}, or remove it", known.join(", ")))
         })
     }
 
@@ -267,22 +270,17 @@ impl Validator<'_> {
             Kind::Encoder => {
                 self.forbid(outputs.scores.is_some(), "outputs.scores", kind)?;
                 self.forbid(outputs.activation.is_some(), "outputs.activation", kind)?;
-                if outputs.features_rank.is_some() && outputs.features.is_none() {
-                    let problem = "means nothing without outputs.features";
-                    return Err(self.error(
-                        "outputs.features_rank",
-                        problem,
-                        "name that output, or remove it",
-                    ));
-                }
+                let mut outputs = outputs;
+                let (features, features_rank, joint) = self.features(&mut outputs, raw.joint.take())?;
                 Body::Encoder {
                     graph: self.graph(raw.model.take(), kind)?,
                     int8: self.int8(raw.int8.take())?,
                     precision: Precision::Float32,
                     tokenizer: self.tokenizer(raw.tokenizer.take(), inputs, kind)?,
                     embedding: self.require(outputs.embedding, "outputs.embedding", kind)?,
-                    features_rank: outputs.features_rank.unwrap_or(0),
-                    features: outputs.features,
+                    features,
+                    features_rank,
+                    joint,
                 }
             }
             Kind::Head => {
@@ -326,6 +324,7 @@ impl Validator<'_> {
         )?;
         self.forbid(kind != Kind::Classifier && raw.text.is_some(), "text", kind)?;
         self.forbid(kind != Kind::Encoder && raw.int8.is_some(), "int8", kind)?;
+        self.forbid(kind != Kind::Encoder && raw.joint.is_some(), "joint", kind)?;
         self.forbid(kind != Kind::Rules && raw.rules.is_some(), "rules", kind)?;
         self.forbid(kind != Kind::Remote && raw.endpoint.is_some(), "endpoint", kind)?;
         self.forbid(kind != Kind::Remote && raw.request.is_some(), "request", kind)?;

@@ -13,7 +13,7 @@ use crate::experts::backend::result::catch_panic;
 use crate::experts::backend::rules::RulesText;
 use crate::experts::error::PanelError;
 use crate::experts::loader::Model;
-use crate::experts::manifest::Kind;
+use crate::experts::manifest::{Joint, Kind};
 use crate::experts::pending::{AnswerSink, PartialAnswer, PendingAnswer};
 use crate::experts::scheduler::work::Submission;
 use crate::language::{Detection, detect};
@@ -146,13 +146,14 @@ impl Panel {
         answer.language = detection.language;
         self.refuse_other_languages(&detection, &mut answer);
         self.leave_out(&question.asked, &mut answer);
-        let wants_features = !matches!(question.asked, Asked::Only(_)) && self.gives_features(&detection);
+        let wants_features = !matches!(question.asked, Asked::Only(_));
         let text = revealed.text.as_ref();
-        let mut requests = QuestionRequests::new(self, &question.conversation, text, terms, wants_features);
+        let mut requests = QuestionRequests::new(self, &question.conversation, text, terms);
         for (number, model) in self.models.iter().enumerate() {
             let is_asked = model.experts.iter().any(|expert| answer.is_asked(*expert));
             // An encoder is asked for its features, even if none of its heads is asked.
-            let is_needed = (model.features && wants_features) || (terms.votes && is_asked);
+            let gives_features = wants_features && self.gives_features(model, &detection);
+            let is_needed = gives_features || (terms.votes && is_asked);
             if !is_needed {
                 continue;
             }
@@ -160,7 +161,7 @@ impl Panel {
                 answer.abstain(&model.experts, Abstention::Overload);
                 continue;
             }
-            requests.add_model(number, &mut answer);
+            requests.add_model(number, gives_features, &mut answer);
         }
         let requests = requests.requests;
         let asks_rules = terms.votes && self.scheduler.has_rules() && self.asks_rules(&answer);
@@ -170,9 +171,12 @@ impl Panel {
         Submission { answer, requests, rules_text: asks_rules.then_some(rules_text) }
     }
 
-    /// Returns `true` if the encoder gives features to texts of the language.
-    fn gives_features(&self, detection: &Detection) -> bool {
-        self.encoder.as_ref().is_some_and(|encoder| encoder.languages.include(detection))
+    /// Returns `true` if the model is an encoder that gives features to texts of the language, alone or with another one.
+    fn gives_features(&self, model: &Model, detection: &Detection) -> bool {
+        let Some(encoder) = self.encoder.as_ref().filter(|_| model.features) else { return false };
+        let is_joint = |partner: &Joint| partner.encoder == model.id && partner.languages.include(detection);
+        encoder.languages.include(detection)
+            && (encoder.id == model.id || encoder.partner.as_ref().is_some_and(is_joint))
     }
 
     /// The experts that are not asked abstain, unless they have another reason.

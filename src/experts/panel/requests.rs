@@ -47,8 +47,6 @@ pub(super) struct QuestionRequests<'a> {
     /// The judged text, with what was hidden in it.
     judged: &'a str,
     terms: Terms,
-    /// The features of the judged turn are wanted.
-    wants_features: bool,
     /// The tokens of the judged turn by tokenizer. `None`: the tokenizer failed.
     turns: HashMap<usize, Option<Arc<Tokens>>>,
     /// The tokens of the conversation by tokenizer and view.
@@ -63,14 +61,13 @@ impl<'a> QuestionRequests<'a> {
         conversation: &'a Conversation,
         judged: &'a str,
         terms: Terms,
-        wants_features: bool,
     ) -> Self {
         let (turns, contexts) = (HashMap::new(), HashMap::new());
-        Self { panel, conversation, judged, terms, wants_features, turns, contexts, requests: Vec::new() }
+        Self { panel, conversation, judged, terms, turns, contexts, requests: Vec::new() }
     }
 
-    /// Adds the requests for a model that reads text.
-    pub(super) fn add_model(&mut self, number: usize, answer: &mut PartialAnswer) {
+    /// Adds the requests for a model that reads text. `gives_features`: the features of the judged turn are wanted of it.
+    pub(super) fn add_model(&mut self, number: usize, gives_features: bool, answer: &mut PartialAnswer) {
         let model = &self.panel.models[number];
         if let Some(remote) = self.panel.remotes.get(&number) {
             self.add_remote(number, remote, answer);
@@ -89,8 +86,12 @@ impl<'a> QuestionRequests<'a> {
         if tokens.truncated {
             answer.set_truncated(&model.experts);
         }
-        let has_request = self.add_windows(number, &tokens, &Span::Turn, &model.experts, answer);
-        if !has_request {
+        let first = self.requests.len();
+        self.add_windows(number, &tokens, &Span::Turn, &model.experts, answer);
+        // The features are those of the first window.
+        if let Some(request) = self.requests.get_mut(first) {
+            request.gives_features = gives_features;
+        } else {
             // For a window of which nothing was read, a graph would vote its bias.
             answer.abstain(&model.experts, Abstention::NothingRead);
             return;
@@ -192,7 +193,7 @@ impl<'a> QuestionRequests<'a> {
         }
     }
 
-    /// Adds a request for each window of which the model can read something. Returns `false` if there is none.
+    /// Adds a request for each window of which the model can read something.
     fn add_windows(
         &mut self,
         number: usize,
@@ -200,7 +201,7 @@ impl<'a> QuestionRequests<'a> {
         span: &Span,
         experts: &[usize],
         answer: &mut PartialAnswer,
-    ) -> bool {
+    ) {
         let (_, tokenizer) = self.panel.tokenizer(&self.panel.models[number]);
         answer.tokens = answer.tokens.max(tokenizer.count(tokens).unwrap_or(0));
         answer.set_windows(experts, span, tokens.windows.len());
@@ -209,12 +210,16 @@ impl<'a> QuestionRequests<'a> {
             // The features are those of the first window.
             windows.truncate(1);
         }
-        for (place, ids) in windows.iter().enumerate() {
+        for ids in &windows {
             let key = RequestKey { model: number, ids: Arc::clone(ids), votes: self.terms.votes };
             let cost = self.panel.profiles[number].cost(ids.len());
-            let gives_features = self.wants_features && place == 0 && matches!(span, Span::Turn);
-            self.requests.push(Request { key, cost, span: span.clone(), gives_features, remote: None });
+            self.requests.push(Request {
+                key,
+                cost,
+                span: span.clone(),
+                gives_features: false,
+                remote: None,
+            });
         }
-        !windows.is_empty()
     }
 }

@@ -71,6 +71,21 @@ impl Folder {
         self.add(id, "encoder", "languages = [\"de\"]", graph, &rest)
     }
 
+    /// Adds an encoder with all outputs for features, which it gives together with another one to texts in English.
+    pub fn leading_encoder(&self, id: &str, graph: &[u8], partner: &str) -> &Self {
+        let outputs = "embedding = \"embedding\"\nfeatures = \"features\"\nfeatures_rank = 9\nfeatures_part = \"part\"\n";
+        let joint = format!("[joint]\nencoder = \"{partner}\"\nlanguages = [\"en\"]\n");
+        let rest = format!("{}[inputs]\nids = \"ids\"\n[outputs]\n{outputs}{joint}", self.tokenizer(id));
+        self.add(id, "encoder", "", graph, &rest)
+    }
+
+    /// Adds an encoder that can give features together with another one.
+    pub fn partner_encoder(&self, id: &str, graph: &[u8]) -> &Self {
+        let outputs = "embedding = \"embedding\"\nfeatures = \"features\"\nfeatures_part = \"part\"\n";
+        let rest = format!("{}[inputs]\nids = \"ids\"\n[outputs]\n{outputs}", self.tokenizer(id));
+        self.add(id, "encoder", "", graph, &rest)
+    }
+
     /// Adds an encoder with a graph in float32 and one in int8.
     pub fn encoder_with_int8(&self, id: &str, graph: &[u8], int8: &[u8]) -> &Self {
         let outputs =

@@ -29,6 +29,7 @@ use proto::{bytes, int, text};
 
 pub const FLOAT: u64 = 1;
 pub const INT8: u64 = 3;
+pub const INT16: u64 = 5;
 pub const INT64: u64 = 7;
 pub const INT32: u64 = 6;
 pub const STRING: u64 = 8;

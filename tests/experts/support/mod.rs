@@ -17,8 +17,8 @@ use sha2::{Digest, Sha256};
 pub use folder::{Folder, SCORES};
 pub use graph::{BOOL, FLOAT, FLOAT16, Graph, INT8, INT32, INT64, STRING};
 pub use tiny::{
-    WORDS, faulty_classifier, faulty_encoder, hanging_head, head, plain_classifier, shaky_head,
-    stuck_classifier, stuck_head, tokenizer, turn,
+    WORDS, encoding, faulty_classifier, faulty_encoder, hanging_head, head, plain, plain_classifier,
+    plain_encoder, shaky_head, stuck_classifier, stuck_head, tokenizer, turn,
 };
 
 /// Returns the folder in which `make setup` installs the experts.

@@ -1,6 +1,6 @@
 //! Graphs of a few nodes, with a fault that a word of the text selects, and their tokenizer.
 
-use super::graph::{BOOL, FLOAT, Graph, INT8, INT64};
+use super::graph::{BOOL, FLOAT, Graph, INT8, INT16, INT64};
 
 /// The vocabulary of the tiny experts. The first word of a text selects the fault.
 pub const WORDS: [&str; 9] = ["[UNK]", "fine", "bad", "nan", "poison", "wide", "hang", "slow", "end"];
@@ -85,29 +85,44 @@ pub fn stuck_classifier() -> Vec<u8> {
         .model()
 }
 
-/// Returns a classifier without faults: .25 for `fine`, .75 for `bad`, else .5.
+/// Returns a classifier without faults.
 pub fn plain_classifier() -> Vec<u8> {
+    plain().node("Identity", &["value"], "scores").output("scores", FLOAT, &[-1, 1]).model()
+}
+
+/// Adds the outputs of an encoder to a graph with `value`: its embedding is that number, and its features are a hundred
+/// times the number. Its part of joint features, of the type `part`, is 320 times the number, or ten features' steps.
+pub fn encoding(graph: Graph, part: u64) -> Vec<u8> {
+    let across = |graph: Graph, name: &str, factor: f32, kind: u64| {
+        let [times, scaled, wide] = ["times", "scaled", "wide"].map(|part| format!("{part}_{name}"));
+        graph
+            .floats(&times, &[1], &[factor])
+            .node("Mul", &["value", &times], &scaled)
+            .node("Tile", &[&scaled, "across"], &wide)
+            .node_with("Cast", &[&wide], name, &[("to", kind)])
+            .output(name, kind, &[-1, -1])
+    };
+    let graph = graph.node("Identity", &["value"], "embedding").ints("across", &[2], &[1, 384]);
+    let graph = graph.output("embedding", FLOAT, &[-1, -1]);
+    across(across(graph, "features", 100.0, INT8), "part", 320.0, part).model()
+}
+
+/// Returns an encoder with a fault on request.
+pub fn faulty_encoder() -> Vec<u8> {
+    encoding(faulty(Graph::default()), INT16)
+}
+
+/// Returns a graph with `value`: .25 for `fine`, .75 for `bad`, else .5.
+pub fn plain() -> Graph {
     Graph::default()
         .input("ids", INT64, &[-1, 1])
         .floats("p", &[9], &[0.5, 0.25, 0.75, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
-        .node("Gather", &["p", "ids"], "scores")
-        .output("scores", FLOAT, &[-1, 1])
-        .model()
+        .node("Gather", &["p", "ids"], "value")
 }
 
-/// Returns an encoder with a fault on request. Its embedding is one number, and its features are a hundred times that
-/// number.
-pub fn faulty_encoder() -> Vec<u8> {
-    faulty(Graph::default())
-        .node("Identity", &["value"], "embedding")
-        .floats("hundred", &[1], &[100.0])
-        .node("Mul", &["value", "hundred"], "scaled")
-        .ints("across", &[2], &[1, 384])
-        .node("Tile", &["scaled", "across"], "wide")
-        .node_with("Cast", &["wide"], "features", &[("to", INT8)])
-        .output("embedding", FLOAT, &[-1, -1])
-        .output("features", INT8, &[-1, -1])
-        .model()
+/// Returns an encoder without faults.
+pub fn plain_encoder() -> Vec<u8> {
+    encoding(plain(), INT16)
 }
 
 /// Returns a head whose score is the embedding.

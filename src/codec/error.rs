@@ -22,7 +22,7 @@ pub enum DecodeError {
     /// The record begins neither with Avro's single-object marker nor with a JSON object.
     #[error(
         "the record begins neither with Avro's single-object marker C3 01 nor with a JSON object: \
-         check the producer's serializer"
+         write one of the two, without anything before it"
     )]
     NotAvro,
     /// The Avro record has another schema.

@@ -25,7 +25,7 @@ if "--without-amx" in sys.argv:
 import numpy as np  # noqa: E402
 
 from embed import Encoder, session  # noqa: E402
-from encoder import DIM, read_whitening  # noqa: E402
+import joint  # noqa: E402
 from fetch import ROOT  # noqa: E402
 from runtime import onnxruntime  # noqa: E402
 from panel import Panel, logit, sigmoid  # noqa: E402
@@ -43,8 +43,7 @@ class Graphs:
     def __init__(self, cache: Path):
         self._folder = tempfile.TemporaryDirectory()
         self.encoders = {FLOAT: Encoder(MINILM, cache), INT8: self._int8(cache)}
-        self._whitening = {FLOAT: read_whitening(WEIGHTS / "whitening.f32"),
-                           INT8: read_whitening(WEIGHTS / "whitening-int8.f32")}
+        self._multilingual = Encoder(ROOT / "models" / "multilingual", cache)
 
     def _int8(self, cache: Path) -> Encoder:
         """Returns the encoder of a folder whose model is the int8 graph."""
@@ -58,12 +57,9 @@ class Graphs:
         return Encoder(folder, cache)
 
     def outputs(self, name, texts):
-        """Returns the embedding and the features of each text. Embeddings are cached, and whitened here."""
+        """Returns the embedding of each text, and the features together with the multilingual encoder."""
         e = self.encoders[name].embed(texts)
-        mean, v, variance = self._whitening[name]
-        z = (e - np.frombuffer(mean, "<f4")) @ np.frombuffer(v, "<f4").reshape(DIM, DIM)
-        step = (127 / 4 / np.sqrt(np.array(variance))).astype(np.float32)
-        return e, np.clip(np.rint(z * step), -127, 127).astype(np.int8)
+        return e, joint.features(e, self._multilingual.embed(texts), is_english=True)
 
 
 def batches(encoder, texts) -> list:

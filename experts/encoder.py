@@ -51,8 +51,8 @@ def read_joint(path, width: int, other: int) -> tuple:
         return raw[at - 4 * count:at]
 
     variance = struct.unpack("<%df" % FEATURES, take(FEATURES))
-    means = take(width), take(other), take(other)
-    for mean in means:
+    means = take(width), take(other)
+    for mean in (means[0], means[1], means[1]):
         found.append((mean, take(len(mean) // 4 * FEATURES), variance))
     assert at == len(raw), f"{path}: wrong size"
     return tuple(found)
@@ -137,18 +137,17 @@ def _norm(g: Graph, w: dict, p: str, h: str) -> str:
 
 def add_features(g: Graph, e: str, mean: bytes, v: bytes, variance) -> None:
     """Adds the output `features`: the embedding `e`, whitened, as signed bytes. Four standard deviations are 127."""
-    _add_whitened(g, "features", e, (mean, v, variance), 1, (INT8, 127.0))
+    _add_whitened(g, "features", e, (mean, v, variance), 1, INT8, 127.0)
 
 
 def add_part(g: Graph, e: str, mean: bytes, v: bytes, variance) -> None:
     """Adds the output `part`: what the embedding `e` adds to the features of two encoders, in finer steps. The sum of
     the parts, divided by the steps and rounded, is the features."""
-    _add_whitened(g, "part", e, (mean, v, variance), PART_STEPS, (INT16, 32767.0))
+    _add_whitened(g, "part", e, (mean, v, variance), PART_STEPS, INT16, 32767.0)
 
 
-def _add_whitened(g: Graph, name: str, e: str, whitening: tuple, steps: int, of: tuple) -> None:
-    # z = (e - mean) V / sqrt(lambda) / sqrt(384) and q = z * 127 * sqrt(384) / 4: the two roots of 384 cancel.
-    (mean, v, variance), (kind, most) = whitening, of
+def _add_whitened(g: Graph, name: str, e: str, whitening: tuple, steps: int, kind: int, most: float) -> None:
+    mean, v, variance = whitening
     step = floats([steps * 127.0 / 4.0 / math.sqrt(x) for x in variance])
     width = len(mean) // 4
     z = g.node("MatMul", g.node("Sub", e, g.constant(mean, [width])), g.constant(v, [width, FEATURES]))

@@ -1,8 +1,8 @@
 """Fits the features of two encoders together, for train_multilingual.py; reads and applies the result for measurements.
 
 A text in English has two embeddings, which are whitened as one vector. MiniLM reads no other language, so the embedding
-that it would give to another text is estimated from the multilingual one by a ridge regression over English texts. With the
-estimate, the features mean the same in every language.
+that it would give to another text is estimated from the multilingual one by a ridge regression over English texts. The features of such a
+text are therefore estimates of those that an English one with this meaning would have.
 """
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import encoder_multilingual  # noqa: E402
-from encoder import DIM, FEATURES, read_joint  # noqa: E402
+from encoder import DIM, FEATURES, PART_STEPS, read_joint  # noqa: E402
 from fetch import ROOT  # noqa: E402
 
 TARGET = ROOT / "experts" / "weights" / "whitening-joint.f32"
@@ -20,6 +20,7 @@ RIDGE = 0.01
 # A direction without variance would only amplify rounding noise into the stored bytes.
 FLOOR = 1e-4
 SIGNED_BYTE = 127 / 4  # four standard deviations are 127
+LARGEST_PART = 32767 / PART_STEPS
 
 
 def fit(minilm: np.ndarray, multilingual: np.ndarray, is_english: np.ndarray) -> None:
@@ -38,15 +39,15 @@ def fit(minilm: np.ndarray, multilingual: np.ndarray, is_english: np.ndarray) ->
     floor = variance[0] * FLOOR
     print(f"  whitening of both: {len(joined)} texts, {is_english.sum()} in English, variance {variance[0]:.2g} to "
           f"{variance[-1]:.2g}, {(variance < floor).sum()} directions raised to {floor:.2g}")
+    means = mean[:DIM] / scale, mean[DIM:]
     parts = v[:DIM] * scale, v[DIM:]
-    # A mean that is subtracted from one embedding must not depend on whether the other one is there.
-    own = mean[:DIM] / scale, mean[DIM:]
+    # The estimate of MiniLM's mean embedding is its mean, so one mean serves both uses of the other encoder.
     alone = regression @ parts[0] + parts[1]
-    # (e - means[1]) @ regression + means[0] - own[0], with the constant moved into the mean that all three rows share.
-    shift = (own[1] - means[1]) @ regression + means[0] - own[0]
-    alone_mean = own[1] - np.linalg.lstsq(alone.T, shift @ parts[0], rcond=None)[0]
-    arrays = np.maximum(variance, floor), own[0], own[1], alone_mean, *parts, alone
+    arrays = np.maximum(variance, floor), *means, *parts, alone
     TARGET.write_bytes(b"".join(np.ascontiguousarray(a, "<f4").tobytes() for a in arrays))
+    greatest = max(np.abs(w(e)).max() for w, e in zip(_whitenings(), (minilm[is_english], multilingual)))
+    print(f"  the greatest part is {greatest:.0f} steps of a feature; {LARGEST_PART:.0f} fit")
+    assert greatest < LARGEST_PART / 2, "a part that does not fit would make the sum wrong"
 
 
 def _regression(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -55,10 +56,15 @@ def _regression(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def features(minilm: np.ndarray, multilingual: np.ndarray, is_english: bool) -> np.ndarray:
-    """Returns the features of texts, as the program calculates them from the graphs' outputs."""
-    first, second, alone = (_Whitening(*w) for w in read_joint(TARGET, DIM, encoder_multilingual.DIM))
+    """Returns the features of texts from their embeddings. The program rounds each part before the sum, so that single
+    features may differ by one."""
+    first, second, alone = _whitenings()
     z = first(minilm) + second(multilingual) if is_english else alone(multilingual)
     return np.clip(np.rint(z), -127, 127).astype(np.int8)
+
+
+def _whitenings() -> list:
+    return [_Whitening(*w) for w in read_joint(TARGET, DIM, encoder_multilingual.DIM)]
 
 
 class _Whitening:

@@ -6,5 +6,5 @@ alone() {
   command -v flock >/dev/null || return 0 # macOS: tests that start at once may fetch twice
   mkdir -p .cache
   exec 9>".cache/$1.lock"
-  flock 9
+  flock -w 1800 9 || { echo "another process has been fetching $1 for half an hour: stop it, and try again" >&2; exit 69; }
 }

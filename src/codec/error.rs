@@ -22,7 +22,7 @@ pub enum DecodeError {
     /// The record begins neither with Avro's single-object marker nor with a JSON object.
     #[error(
         "the record begins neither with Avro's single-object marker C3 01 nor with a JSON object: \
-         write one of the two, without anything before it"
+         check that its producer writes one of the two"
     )]
     NotAvro,
     /// The Avro record has another schema.

@@ -1,56 +1,79 @@
-//! The features of a text: from one encoder, or from two encoders together.
+//! The features of a text: computed by one encoder, or by two encoders together.
+//!
+//! Of two encoders, the *leader* reads more languages. For a text that its *partner* reads too, the features are the sum of
+//! both parts. For any other text they are the leader's alone. Which of the two holds depends on the text only, so a partner
+//! that fails leaves a text without features.
 
 use crate::core::features::{DIMENSIONS, Features};
 
-/// The steps of a [`Part`] within one of a feature's.
+/// The number of steps of a part in one step of a feature.
 const STEPS: i32 = 32;
 
-/// An encoder's part of the features that two encoders give together.
+/// The part of one encoder in the features that two encoders compute together.
 pub(super) type Part = [i16; DIMENSIONS];
 
-/// What one encoder knows about a text's features.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct EncoderFeatures {
-    /// The features as far as this encoder can tell alone. `None` for the partner of another encoder.
-    pub(crate) alone: Option<Box<Features>>,
-    /// Its part of the features that it gives together with another encoder.
-    pub(crate) part: Option<Box<Part>>,
+/// The features that one encoder computed for a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EncoderFeatures {
+    /// Those of the leader, or of the only encoder.
+    Leader {
+        /// The features if no partner reads the text.
+        alone: Box<Features>,
+        /// The part, if there is a partner.
+        part: Option<Box<Part>>,
+    },
+    /// The part of the partner.
+    Partner(Box<Part>),
 }
 
 impl EncoderFeatures {
-    /// The bytes that it holds.
+    /// Their size in bytes.
     pub(super) fn size(&self) -> usize {
-        self.alone.as_deref().map_or(0, size_of_val) + self.part.as_deref().map_or(0, size_of_val)
+        match self {
+            Self::Leader { alone, part } => {
+                size_of_val(alone.as_ref()) + part.as_deref().map_or(0, size_of_val)
+            }
+            Self::Partner(part) => size_of_val(part.as_ref()),
+        }
     }
 }
 
 /// The features of a text, while its encoders are outstanding.
 #[derive(Debug, Default)]
 pub(super) struct PartialFeatures {
-    leader: EncoderFeatures,
-    partner: Option<Box<Part>>,
+    /// The partner reads the text.
+    is_joint: bool,
+    alone: Option<Box<Features>>,
+    parts: [Option<Box<Part>>; 2],
 }
 
 impl PartialFeatures {
-    /// Adds what one of the encoders knows.
+    /// The partner reads the text, so that the features need its part.
+    pub(super) fn expect_partner(&mut self) {
+        self.is_joint = true;
+    }
+
+    /// Adds the result of one of the encoders.
     pub(super) fn add(&mut self, found: &EncoderFeatures) {
-        if found.alone.is_some() {
-            self.leader.clone_from(found);
-        } else {
-            self.partner.clone_from(&found.part);
+        match found.clone() {
+            EncoderFeatures::Leader { alone, part } => {
+                (self.alone, self.parts[0]) = (Some(alone), part);
+            }
+            EncoderFeatures::Partner(part) => self.parts[1] = Some(part),
         }
     }
 
-    /// The features: the sum of both parts, or what the leader can tell alone. `None` without the leader.
+    /// Returns the features; `None` if an encoder that they need gave no result.
     pub(super) fn finish(self) -> Option<Box<Features>> {
-        match (self.leader.part, self.partner) {
-            (Some(leader), Some(partner)) => Some(Box::new(sum(&leader, &partner))),
-            _ => self.leader.alone,
+        if !self.is_joint {
+            return self.alone;
         }
+        let [leader, partner] = self.parts;
+        Some(Box::new(sum(&*leader?, &*partner?)))
     }
 }
 
-/// The sum of two parts in the steps of features, rounded half away from zero.
+/// Returns the sum of two parts as features, rounded half away from zero.
 fn sum(leader: &Part, partner: &Part) -> Features {
     std::array::from_fn(|place| {
         let sum = i32::from(leader[place]) + i32::from(partner[place]);
@@ -65,15 +88,19 @@ mod tests {
     use super::*;
 
     fn leader() -> EncoderFeatures {
-        EncoderFeatures { alone: Some(Box::new([7; DIMENSIONS])), part: Some(Box::new([320; DIMENSIONS])) }
+        let part = Some(Box::new([320; DIMENSIONS]));
+        EncoderFeatures::Leader { alone: Box::new([7; DIMENSIONS]), part }
     }
 
     fn partner(part: i16) -> EncoderFeatures {
-        EncoderFeatures { alone: None, part: Some(Box::new([part; DIMENSIONS])) }
+        EncoderFeatures::Partner(Box::new([part; DIMENSIONS]))
     }
 
-    fn found(encoders: &[EncoderFeatures]) -> Option<i8> {
+    fn found(is_joint: bool, encoders: &[EncoderFeatures]) -> Option<i8> {
         let mut features = PartialFeatures::default();
+        if is_joint {
+            features.expect_partner();
+        }
         encoders.iter().for_each(|encoder| features.add(encoder));
         let features = features.finish()?;
         assert!(features.iter().all(|feature| *feature == features[0]));
@@ -82,36 +109,38 @@ mod tests {
 
     #[test]
     fn both_parts_are_summed_in_any_order() {
-        assert_eq!(found(&[leader(), partner(32)]), Some(11));
-        assert_eq!(found(&[partner(32), leader()]), Some(11));
-        assert_eq!(
-            found(&[leader(), leader(), partner(32), partner(32)]),
-            Some(11),
-            "a result may come twice"
-        );
+        assert_eq!(found(true, &[leader(), partner(32)]), Some(11));
+        assert_eq!(found(true, &[partner(32), leader()]), Some(11));
+        let twice = [leader(), leader(), partner(32), partner(32)];
+        assert_eq!(found(true, &twice), Some(11), "a result may come twice");
     }
 
     #[test]
-    fn the_leader_tells_alone_what_it_can() {
-        assert_eq!(found(&[leader()]), Some(7));
-        let without_part = EncoderFeatures { part: None, ..leader() };
-        assert_eq!(found(&[without_part]), Some(7));
-        assert_eq!(found(&[partner(32)]), None, "a part means nothing alone");
-        assert_eq!(found(&[]), None);
+    fn a_text_that_the_partner_does_not_read_has_the_leaders_features() {
+        assert_eq!(found(false, &[leader()]), Some(7));
+        let single = EncoderFeatures::Leader { alone: Box::new([7; DIMENSIONS]), part: None };
+        assert_eq!(found(false, &[single]), Some(7));
+    }
+
+    #[test]
+    fn a_missing_encoder_leaves_no_features() {
+        assert_eq!(found(true, &[leader()]), None);
+        assert_eq!(found(true, &[partner(32)]), None);
+        assert_eq!(found(true, &[]), None);
+        assert_eq!(found(false, &[]), None);
     }
 
     #[test]
     fn a_sum_is_rounded_and_kept_within_a_byte() {
-        let summed = |part| found(&[leader(), partner(part)]).unwrap();
+        let summed = |part| found(true, &[leader(), partner(part)]).unwrap();
         assert_eq!([summed(15), summed(16), summed(17)], [10, 11, 11]);
         assert_eq!([summed(-320 - 15), summed(-320 - 16), summed(-320)], [0, -1, 0]);
         assert_eq!([summed(i16::MAX), summed(i16::MIN)], [127, -127]);
     }
 
     #[test]
-    fn the_size_counts_what_is_there() {
+    fn the_size_is_that_of_the_numbers() {
         assert_eq!(leader().size(), 3 * DIMENSIONS);
         assert_eq!(partner(0).size(), 2 * DIMENSIONS);
-        assert_eq!(EncoderFeatures::default().size(), 0);
     }
 }

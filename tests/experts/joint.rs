@@ -2,6 +2,8 @@
 
 use crate::experts_support;
 
+use std::time::Duration;
+
 use aegis::experts::{Panel, PanelConfig};
 use experts_support::asked::config;
 use experts_support::{Folder, faulty_encoder, models, plain_encoder};
@@ -31,27 +33,39 @@ fn together() -> Folder {
 fn the_parts_of_both_encoders_are_summed() {
     let folder = together();
     let panel = Panel::open(config(&folder)).unwrap();
-    // Ten times .25 from each.
-    assert_eq!(features(&panel, &["fine", "bad"]), [Some([5, 5]), Some([15, 15])]);
+    // Ten times .25 from each. The second time they come from the cache.
+    for _ in 0..2 {
+        assert_eq!(features(&panel, &["fine", "bad"]), [Some([5, 5]), Some([15, 15])]);
+    }
 }
 
 #[test]
-fn the_leader_gives_features_alone_where_its_partner_reads_or_tells_nothing() {
+fn a_text_that_the_partner_does_not_read_has_the_leaders_features() {
     let folder = together();
     let panel = Panel::open(config(&folder)).unwrap();
-    assert_eq!(features(&panel, &[GERMAN]), [Some([25, 25])], "the partner reads English");
-    assert_eq!(features(&panel, &["poison", "nan"]), [Some([50, 50]); 2], "the partner fails");
+    assert_eq!(features(&panel, &[GERMAN]), [Some([25, 25])]);
+}
 
-    let failing = Folder::new();
-    failing
+/// A text's features do not depend on who was in time: they are those of both encoders, or none.
+#[test]
+fn an_encoder_that_fails_or_hangs_leaves_no_features() {
+    let partner_fails = together();
+    let leader_fails = Folder::new();
+    leader_fails
         .leading_encoder("leader", &faulty_encoder(), "partner")
         .partner_encoder("partner", &plain_encoder());
-    let panel = Panel::open(config(&failing)).unwrap();
-    assert_eq!(features(&panel, &["poison", "bad"]), [None, Some([15, 15])], "a part means nothing alone");
+    for folder in [partner_fails, leader_fails] {
+        let timeout = Duration::from_millis(500);
+        let panel = Panel::open(PanelConfig { timeout, ..config(&folder) }).unwrap();
+        let english = |word: &str| format!("{word} is what they found in the water yesterday evening");
+        let [poison, nan, bad, hang] = ["poison", "nan", "bad", "hang"].map(english);
+        assert_eq!(features(&panel, &[&poison, &nan, &bad]), [None, None, Some([15, 15])]);
+        assert_eq!(panel.ask(&[hang.as_str()]).remove(0).reading, None);
+    }
 }
 
 #[test]
-fn the_id_tells_both_encoders_and_a_partner_may_be_left_out() {
+fn the_id_covers_both_encoders_and_a_partner_may_be_left_out() {
     let folder = together();
     let both = Panel::open(config(&folder)).unwrap();
     let partner = both.encoder_info().unwrap().partner.clone().unwrap();
@@ -85,7 +99,7 @@ fn minilm_has_its_part_in_the_features_of_english_texts() {
         both.iter().zip(alone.iter()).map(|(one, other)| u32::from(one.abs_diff(*other))).sum::<u32>()
     };
     assert_eq!(distance("¿Cómo llego desde aquí a la estación, por favor?"), 0);
-    // The multilingual encoder can estimate what the other one adds, but not tell.
+    // The multilingual encoder alone only estimates the part of the other one.
     let english = distance("How do I get to the station from here, please?");
     assert!((384..384 * 64).contains(&english), "{english}");
 }

@@ -242,6 +242,7 @@ fn no_decision_differs_from_that_with_all_experts_asked() {
     assert!(shares.iter().any(|share| *share < 1.0 / 3.0), "{shares:?}");
     let shares = same_decisions("bundled", &BUNDLED);
     println!("{BUNDLED:?} were asked on {shares:.3?} of the events");
+    // Close to .325 on every machine: only the last bits of a vote differ.
     assert!(shares.iter().all(|share| *share < 1.0 / 3.0), "{shares:?}");
 }
 

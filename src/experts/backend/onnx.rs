@@ -184,17 +184,19 @@ fn features_of(
     names: &FeatureOutputs,
     rows: usize,
 ) -> Result<Vec<Option<EncoderFeatures>>, RunError> {
-    let mut found = vec![EncoderFeatures::default(); rows];
-    if let Some(name) = &names.alone {
-        let alone = by_row::<i8>(outputs, name, rows)?;
-        found.iter_mut().zip(alone).for_each(|(features, alone)| features.alone = Some(alone));
-    }
-    if let Some(name) = &names.part {
-        let parts = by_row::<i16>(outputs, name, rows)?;
-        found.iter_mut().zip(parts).for_each(|(features, part)| features.part = Some(part));
-    }
-    let has_features = !names.names().is_empty();
-    Ok(found.into_iter().map(|features| has_features.then_some(features)).collect())
+    let alone = names.alone.as_ref().map(|name| by_row::<i8>(outputs, name, rows)).transpose()?;
+    let parts = names.part.as_ref().map(|name| by_row::<i16>(outputs, name, rows)).transpose()?;
+    Ok(match (alone, parts) {
+        (Some(alone), Some(parts)) => {
+            let both = alone.into_iter().zip(parts);
+            both.map(|(alone, part)| Some(EncoderFeatures::Leader { alone, part: Some(part) })).collect()
+        }
+        (Some(alone), None) => {
+            alone.into_iter().map(|alone| Some(EncoderFeatures::Leader { alone, part: None })).collect()
+        }
+        (None, Some(parts)) => parts.into_iter().map(|part| Some(EncoderFeatures::Partner(part))).collect(),
+        (None, None) => vec![None; rows],
+    })
 }
 
 /// Takes an output with the numbers of features, row by row.

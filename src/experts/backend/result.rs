@@ -13,7 +13,7 @@ use crate::panics::contain;
 pub(crate) struct TextResult {
     /// Each expert's judgement or abstention, with its index in the panel.
     pub(crate) outcomes: Vec<(usize, Result<ExpertScore, Abstention>)>,
-    /// What the backend knows about the text's features, if it is an encoder that gives them.
+    /// The features that the backend computed, if it is an encoder that gives them.
     pub(crate) features: Option<EncoderFeatures>,
     /// The backend itself read only the beginning of the text.
     pub(crate) truncated: bool,

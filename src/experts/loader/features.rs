@@ -6,8 +6,7 @@ use crate::experts::error::PanelError;
 use crate::experts::manifest::features::FeatureOutputs;
 use crate::experts::manifest::{Body, Manifest};
 
-/// Selects the encoder that gives the features, the one with the greatest rank, and the one that gives them together with
-/// it. All others give none.
+/// Selects the encoder that gives the features, the one with the greatest rank, and its partner. All others give none.
 pub(super) fn select_features(manifests: &mut [(PathBuf, Manifest)]) -> Result<(), PanelError> {
     let Some(leader) = leader(manifests)? else {
         manifests.iter_mut().for_each(|(_, manifest)| keep(manifest, |_| FeatureOutputs::default()));
@@ -54,7 +53,7 @@ fn leader(manifests: &[(PathBuf, Manifest)]) -> Result<Option<usize>, PanelError
     Ok(ranked.last().map(|(_, place)| *place))
 }
 
-/// The place of the encoder that gives features together with this one, if it is on the panel.
+/// The place of this encoder's partner, if it is on the panel.
 fn partner(manifests: &[(PathBuf, Manifest)], leader: usize) -> Result<Option<usize>, PanelError> {
     let (path, manifest) = &manifests[leader];
     let Some(joint) = manifest.joint() else { return Ok(None) };
@@ -65,7 +64,7 @@ fn partner(manifests: &[(PathBuf, Manifest)], leader: usize) -> Result<Option<us
         _ => Err(PanelError::Manifest {
             path: path.clone(),
             field: "joint.encoder".to_owned(),
-            problem: format!("{} is no other encoder with outputs.features_part", joint.encoder),
+            problem: format!("{} is not another encoder that has outputs.features_part", joint.encoder),
             remedy: "name an encoder that has that output, or remove the table".to_owned(),
         }),
     }

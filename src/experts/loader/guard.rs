@@ -12,6 +12,7 @@ use crate::experts::backend::guard::{AnswerReader, CausalModel, Guard, GuardExpe
 use crate::experts::backend::result::ErrorLog;
 use crate::experts::backend::{ModelBackend, Profile};
 use crate::experts::error::{Misfit, PanelError};
+use crate::experts::manifest::features::FeatureOutputs;
 use crate::experts::manifest::guard::Guard as GuardManifest;
 use crate::experts::manifest::{Body, Manifest, Padding};
 use crate::experts::prompts::GuardPrompts;
@@ -107,7 +108,7 @@ impl PanelBuilder<'_> {
             cheap: self.is_cheap(&experts),
             experts,
             views: Vec::new(),
-            features: false,
+            features: FeatureOutputs::default(),
             // An answer is decoded token by token, so that texts of one run would take each other's time.
             alone: group.iter().any(|manifest| manifest.alone || tables(manifest).categories),
             hashes: group.iter().filter_map(|manifest| manifest.model()).collect(),

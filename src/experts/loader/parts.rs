@@ -10,6 +10,7 @@ use crate::experts::batcher::Limits;
 use crate::experts::config::PanelConfig;
 use crate::experts::error::PanelError;
 use crate::experts::info::{EncoderInfo, ExpertInfo};
+use crate::experts::manifest::features::FeatureOutputs;
 use crate::experts::manifest::{Padding, View};
 use crate::experts::prompts::GuardPrompts;
 use crate::experts::rules::Rules;
@@ -29,8 +30,8 @@ pub(crate) struct Model {
     pub(crate) experts: Vec<usize>,
     /// The experts that read more than the judged turn, by view.
     pub(crate) views: Vec<(View, Arc<[usize]>)>,
-    /// It gives the features.
-    pub(crate) features: bool,
+    /// Its outputs for the learner's features.
+    pub(crate) features: FeatureOutputs,
     /// It is asked under load as well.
     pub(crate) cheap: bool,
     /// Its texts run one by one.
@@ -42,6 +43,11 @@ pub(crate) struct Model {
 }
 
 impl Model {
+    /// Returns `true` if it is an encoder that computes features together with another one, which leads.
+    pub(crate) fn is_partner(&self) -> bool {
+        self.features.alone.is_none() && self.features.part.is_some()
+    }
+
     /// Returns `true` if a later load found the same model. Whether a guard's texts run one by one is found out by
     /// running it, and manifests may get other notes.
     pub(crate) fn is_same(&self, known: &Self) -> bool {

@@ -10,25 +10,30 @@ use crate::experts::error::PanelError;
 /// The outputs of an encoder's graph that hold features.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct FeatureOutputs {
-    /// The features as far as this encoder can tell alone.
+    /// The features computed by this encoder alone.
     pub(crate) alone: Option<String>,
-    /// Its part of the features that it gives together with another encoder.
+    /// Its part in features that two encoders compute together.
     pub(crate) part: Option<String>,
 }
 
 impl FeatureOutputs {
+    /// Returns `true` if there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.alone.is_none() && self.part.is_none()
+    }
+
     /// The outputs' names.
     pub(crate) fn names(&self) -> Vec<&str> {
         self.alone.iter().chain(&self.part).map(String::as_str).collect()
     }
 }
 
-/// The encoder with which another one gives the features together.
+/// The encoder with which another one computes the features together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Joint {
     /// The partner's id.
     pub encoder: String,
-    /// The languages that both read.
+    /// The languages that the partner reads, of those that the leader reads.
     pub languages: Languages,
 }
 

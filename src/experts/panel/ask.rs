@@ -158,6 +158,9 @@ impl Panel {
                 continue;
             }
             if terms.shrunk && !question.under_load.keeps(number, model) {
+                if gives_features && model.is_partner() {
+                    answer.features.expect_partner();
+                }
                 answer.abstain(&model.experts, Abstention::Overload);
                 continue;
             }
@@ -173,7 +176,9 @@ impl Panel {
 
     /// Returns `true` if the model is an encoder that gives features to texts of the language, alone or with another one.
     fn gives_features(&self, model: &Model, detection: &Detection) -> bool {
-        let Some(encoder) = self.encoder.as_ref().filter(|_| model.features) else { return false };
+        let Some(encoder) = self.encoder.as_ref().filter(|_| !model.features.is_empty()) else {
+            return false;
+        };
         let is_joint = |partner: &Joint| partner.encoder == model.id && partner.languages.include(detection);
         encoder.languages.include(detection)
             && (encoder.id == model.id || encoder.partner.as_ref().is_some_and(is_joint))

@@ -91,6 +91,9 @@ impl<'a> QuestionRequests<'a> {
         // The features are those of the first window.
         if let Some(request) = self.requests.get_mut(first) {
             request.gives_features = gives_features;
+            if gives_features && model.is_partner() {
+                answer.features.expect_partner();
+            }
         } else {
             // For a window of which nothing was read, a graph would vote its bias.
             answer.abstain(&model.experts, Abstention::NothingRead);

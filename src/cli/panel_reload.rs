@@ -188,7 +188,7 @@ fn validate_successor(before: &Panel, after: &Panel, shadow: &[String]) -> anyho
     }
     ensure!(
         before.encoder().is_none() || before.encoder() == after.encoder(),
-        "the encoder of the features would change: restart to do that"
+        "the encoders of the features would change: restart to do that"
     );
     Ok(())
 }

@@ -214,7 +214,7 @@ pub struct Experts {
     /// The execution provider that runs the graphs.
     pub provider: Provider,
     /// The arithmetic of the encoders that have a graph for it: float32, or int8, which is faster and runs on the CPU
-    /// only. All scorers of a group need the same, because the learner reads the features of one encoder.
+    /// only. All scorers of a group need the same, because the learner reads features of one kind only.
     pub encoder: EncoderPrecision,
     /// Lets a scorer begin although the predictor in use reads the features of another encoder, which it then does not
     /// get. Set it while a whole group changes to another encoder.

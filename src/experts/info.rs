@@ -177,7 +177,7 @@ pub struct ModelInfo {
     pub alone: bool,
 }
 
-/// The encoder that makes the features.
+/// The encoder that makes the features, alone or with a partner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncoderInfo {
     /// Its id, the name of its folder.
@@ -186,12 +186,12 @@ pub struct EncoderInfo {
     pub encoder: EncoderId,
     /// The languages of judged texts to which it gives features.
     pub languages: Languages,
-    /// The encoder that gives the features together with this one, to texts in the languages of both.
+    /// The encoder that computes the features together with this one, of texts in some languages.
     pub partner: Option<Joint>,
     /// The precision of its graph.
     pub precision: Precision,
     /// The ids of the panel's other encoders whose int8 graphs run, sorted. They are part of [`EncoderInfo::encoder`], because
-    /// the votes on them differ: the scorers of a group must be the same.
+    /// the votes on them, and a partner's part, differ: the scorers of a group must be the same.
     pub int8: Vec<String>,
     /// One line that describes how text becomes features. It is part of [`EncoderInfo::encoder`].
     pub reading: String,
@@ -244,7 +244,7 @@ impl EncoderInfo {
             return self;
         };
         let mut hash = Sha256::new();
-        hash.update(b"aegis encoders together 1\n");
+        hash.update(b"aegis encoder together 1\n");
         hash.update(self.encoder);
         hash.update(graph.sha256());
         hash.update(tokenizer.file.sha256);

@@ -46,7 +46,7 @@ pub struct Answer {
     /// The vote of each expert, in the order of the ids' UTF-8 bytes.
     pub votes: Vec<Vote>,
     /// The features of the judged text. `None` if it is empty, if the panel has no encoder that reads its language,
-    /// or if the encoder failed.
+    /// or if an encoder that they need failed.
     pub reading: Option<TextFeatures>,
     /// The language of the judged text, with what was hidden in it.
     pub language: Language,
@@ -196,7 +196,7 @@ impl Panel {
         self.models.iter().map(info).collect()
     }
 
-    /// The encoder that makes the features.
+    /// The encoder that makes the features, with its partner.
     #[must_use]
     pub fn encoder_info(&self) -> Option<&EncoderInfo> {
         self.encoder.as_ref()
@@ -338,7 +338,7 @@ impl Panel {
         self.remotes.values().map(probe).collect()
     }
 
-    /// Runs only the encoder on texts, and returns their features in the texts' order. `progress` is called with the
+    /// Runs only the encoders of the features on texts, and returns their features in the texts' order. `progress` is called with the
     /// number of texts that are done.
     pub fn read(&self, texts: &[&str], mut progress: impl FnMut(usize)) -> Vec<Option<TextFeatures>> {
         let terms = Terms { votes: false, shrunk: false, timeout: READ_TIMEOUT };

@@ -71,7 +71,7 @@ pub struct ReplayArgs {
     /// Go on from a savepoint
     #[arg(long, value_name = "FILE")]
     pub resume: Option<PathBuf>,
-    /// Read the text of lines without features with the bundled encoder
+    /// Read the text of lines without features with the bundled encoders
     #[arg(long)]
     pub embed: bool,
     /// Write the rounds with their features, to be read without --embed

@@ -1,4 +1,4 @@
-//! `--embed`: the bundled encoder reads the texts of rounds without features.
+//! `--embed`: the bundled encoders read the texts of rounds without features.
 
 use super::ReplayError;
 use super::args::ReplayContext;

@@ -18,6 +18,7 @@ const PLACEHOLDERS: &[(&str, &str)] = &[
 /// Code in pages that begins like a command and is none.
 const NO_COMMANDS: &[(&str, &str)] = &[
     ("aegis encoder 1", "the words under which a reading's hash is made"),
+    ("aegis encoder together 1", "the words under which the hash of two encoders is made"),
     (
         "aegis encoder beside int8 1",
         "the words under which the hash of a panel with int8 graphs beside the encoder is made",

@@ -212,6 +212,21 @@ fn open_loop(address: SocketAddr, texts: &[String], rate: f64) -> Vec<f64> {
     latencies.into_inner().expect("a lock")
 }
 
+/// Returns the latencies at this rate of a queue without any overhead: requests with these times, in milliseconds, are
+/// served one by one by as many servers as there are sessions.
+fn ideal_queue(times: &[f64], rate: f64, sessions: usize) -> Vec<f64> {
+    let mut free_at = vec![0.0_f64; sessions];
+    let mut due = 0.0;
+    let latency = |time: &f64| {
+        let server = free_at.iter_mut().min_by(|one, other| one.total_cmp(other)).expect("a session");
+        *server = server.max(due) + time;
+        let latency = *server - due;
+        due += 1e3 / rate;
+        latency
+    };
+    times.iter().map(latency).collect()
+}
+
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -253,18 +268,20 @@ fn main() {
     shown("one by one, without a pause", one_by_one(world.address, &texts, f64::INFINITY));
     let most = capacity(world.address, &texts, CLIENTS);
     println!("{:<32} {most:.1} requests/s with {CLIENTS} clients", "capacity");
-    let mut ratios = Vec::new();
+    let mut ratios = [Vec::new(), Vec::new()];
     for _ in 0..ROUNDS {
-        let own = shown("one by one, at half of this rate", one_by_one(world.address, &texts, most / 2.0));
+        let times = one_by_one(world.address, &texts, most / 2.0);
+        let least = ideal_queue(&times, most / 2.0, sessions);
+        let own = shown("one by one, at half of this rate", times);
+        let least = shown("at half load, an ideal queue", least);
         let latency = shown("at half load", open_loop(world.address, &texts, most / 2.0));
-        ratios.push(latency / own);
+        ratios[0].push(latency / own);
+        ratios[1].push(latency / least);
     }
-    let middle = quantile(&mut ratios, 0.5);
-    println!(
-        "half load: {middle:.2} times a batch's own time ({:.2} to {:.2})",
-        ratios[0],
-        ratios[ROUNDS - 1]
-    );
+    for (ratios, what) in ratios.iter_mut().zip(["a batch's own time", "an ideal queue"]) {
+        let middle = quantile(ratios, 0.5);
+        println!("half load: {middle:.2} times {what} ({:.2} to {:.2})", ratios[0], ratios[ROUNDS - 1]);
+    }
     drop(world);
     for head_start in HEAD_STARTS {
         let world = World::start(&panel, head_start);

@@ -338,8 +338,8 @@ impl Panel {
         self.remotes.values().map(probe).collect()
     }
 
-    /// Runs only the encoders of the features on texts, and returns their features in the texts' order. `progress` is called with the
-    /// number of texts that are done.
+    /// Runs only the encoders of the features on texts, and returns their features in the texts' order. `progress` is called
+    /// with the number of texts that are done.
     pub fn read(&self, texts: &[&str], mut progress: impl FnMut(usize)) -> Vec<Option<TextFeatures>> {
         let terms = Terms { votes: false, shrunk: false, timeout: READ_TIMEOUT };
         let mut features = Vec::with_capacity(texts.len());

@@ -7,7 +7,7 @@ languages in turn.
 For developers; needs requirements.txt, models/, the packages of parallel.json in FOLDER and the program. English streams
 are those of held_out.py, with the votes of experts that were not trained on the stream's source; the judges' stream is that of
 DATA/streams, with its own votes. The other stream has functional tests of one part of the functions, of which its heads
-learnt the other parts. All features are 384 signed bytes. *multilingual* is what the multilingual encoder tells alone.
+learnt the other parts. All features are 384 signed bytes. *multilingual* is what the multilingual encoder computes alone.
 """
 import argparse
 import json

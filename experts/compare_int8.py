@@ -33,7 +33,6 @@ from panel import Panel, logit, sigmoid  # noqa: E402
 FLOAT, INT8 = "float32", "int8"
 FILES = {FLOAT: "model.onnx", INT8: "model-int8.onnx"}
 MINILM = ROOT / "models" / "minilm"
-WEIGHTS = ROOT / "experts" / "weights"
 BUDGET, ROWS = 256, 32  # padded tokens and rows of a batch, the defaults of the panel
 
 

@@ -30,12 +30,12 @@ def read_safetensors(data: bytes) -> dict:
             for name, d in header.items() if d["dtype"] == "F32"}
 
 
-def read_whitening(path, width: int = DIM):
-    """Reads a whitening of embeddings with `width` numbers: mean (width), V (width x 384, rows = embedding), lambda (384)."""
+def read_whitening(path):
+    """Reads a whitening of MiniLM's embeddings: mean (384), V (384 x 384, rows = embedding), lambda (384)."""
     raw = path.read_bytes()
-    end = 4 * (width + width * FEATURES)
+    end = 4 * (DIM + DIM * FEATURES)
     assert len(raw) == end + 4 * FEATURES, f"{path}: wrong size"
-    mean, v = raw[:4 * width], raw[4 * width:end]
+    mean, v = raw[:4 * DIM], raw[4 * DIM:end]
     variance = struct.unpack("<%df" % FEATURES, raw[end:])
     return mean, v, variance
 

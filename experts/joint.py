@@ -11,14 +11,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import encoder_multilingual  # noqa: E402
+import train  # noqa: E402
 from encoder import DIM, FEATURES, PART_STEPS, read_joint  # noqa: E402
 from fetch import ROOT  # noqa: E402
 
 TARGET = ROOT / "experts" / "weights" / "whitening-joint.f32"
 # The penalty of the regression, as a share of the mean variance of a coordinate.
 RIDGE = 0.01
-# A direction without variance would only amplify rounding noise into the stored bytes.
-FLOOR = 1e-4
 SIGNED_BYTE = 127 / 4  # four standard deviations are 127
 LARGEST_PART = 32767 / PART_STEPS
 
@@ -31,19 +30,12 @@ def fit(minilm: np.ndarray, multilingual: np.ndarray, is_english: np.ndarray) ->
     regression = _regression(second[is_english] - means[1], first[is_english] - means[0])
     first[~is_english] = (second[~is_english] - means[1]) @ regression + means[0]
     scale = np.sqrt(second[is_english].var(axis=0).sum() / first[is_english].var(axis=0).sum())
-    joined = np.hstack([first * scale, second])
-    mean = joined.mean(axis=0)
-    variance, v = np.linalg.eigh((joined - mean).T @ (joined - mean) / len(joined))
-    variance, v = variance[::-1][:FEATURES], v[:, ::-1][:, :FEATURES]
-    v = v * np.sign(v[np.abs(v).argmax(axis=0), np.arange(FEATURES)])  # one sign for all
-    floor = variance[0] * FLOOR
-    print(f"  whitening of both: {len(joined)} texts, {is_english.sum()} in English, variance {variance[0]:.2g} to "
-          f"{variance[-1]:.2g}, {(variance < floor).sum()} directions raised to {floor:.2g}")
-    means = mean[:DIM] / scale, mean[DIM:]
+    mean, v, variance = train.whitened(np.hstack([first * scale, second]))
+    centre = mean[:DIM] / scale, mean[DIM:]
     parts = v[:DIM] * scale, v[DIM:]
     # The estimate of MiniLM's mean embedding is its mean, so one mean serves both uses of the other encoder.
     alone = regression @ parts[0] + parts[1]
-    arrays = np.maximum(variance, floor), *means, *parts, alone
+    arrays = variance, *centre, *parts, alone
     TARGET.write_bytes(b"".join(np.ascontiguousarray(a, "<f4").tobytes() for a in arrays))
     greatest = max(np.abs(w(e)).max() for w, e in zip(_whitenings(), (minilm[is_english], multilingual)))
     print(f"  the greatest part is {greatest:.0f} steps of a feature; {LARGEST_PART:.0f} fit")

@@ -171,7 +171,11 @@ def whitening(sets, embed, target):
 
 
 def write_whitening(embeddings, target):
-    """Writes the mean, and the 384 directions of the greatest variance with their variances."""
+    target.write_bytes(b"".join(np.ascontiguousarray(a, "<f4").tobytes() for a in whitened(embeddings)))
+
+
+def whitened(embeddings) -> tuple:
+    """Returns the mean, and the 384 directions of the greatest variance with their variances."""
     e = embeddings.astype(np.float64)
     mean = e.mean(axis=0)
     variance, v = np.linalg.eigh((e - mean).T @ (e - mean) / len(e))
@@ -181,8 +185,7 @@ def write_whitening(embeddings, target):
     floor = variance[0] * 1e-4
     print(f"  whitening: {len(e)} texts, variance {variance[0]:.2g} to {variance[-1]:.2g}, "
           f"{(variance < floor).sum()} directions raised to {floor:.2g}")
-    parts = [mean, v, np.maximum(variance, floor)]
-    target.write_bytes(b"".join(np.ascontiguousarray(a, "<f4").tobytes() for a in parts))
+    return mean, v, np.maximum(variance, floor)
 
 
 def write_json(name, value):

@@ -65,7 +65,10 @@ impl Validator<'_> {
             let problem = "means nothing without outputs.features and outputs.features_part";
             return Err(self.error("joint", problem, "name both outputs, or remove it"));
         }
-        Ok(Joint { encoder: raw.encoder, languages: self.language_codes("joint.languages", &raw.languages)? })
+        Ok(Joint {
+            encoder: raw.encoder,
+            languages: self.language_codes("joint.languages", &raw.languages, "remove the table")?,
+        })
     }
 
     /// Refuses the outputs of features in the manifest of an expert that votes.

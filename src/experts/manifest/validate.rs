@@ -240,14 +240,20 @@ impl Validator<'_> {
             let problem = "is for the features of an encoder, and it gives none";
             return Err(self.error("languages", problem, "remove it here; heads name their own languages"));
         }
-        self.language_codes("languages", codes)
+        self.language_codes("languages", codes, "remove it")
     }
 
-    pub(super) fn language_codes(&self, field: &str, codes: &[String]) -> Result<Languages, PanelError> {
+    /// Parses the codes of a field. `otherwise` is what can be done instead of giving some.
+    pub(super) fn language_codes(
+        &self,
+        field: &str,
+        codes: &[String],
+        otherwise: &str,
+    ) -> Result<Languages, PanelError> {
         Languages::of_codes(codes).ok_or_else(|| {
             let known: Vec<_> = Language::KNOWN.iter().map(|known| format!("\"{known}\"")).collect();
             let problem = "is empty, names a language twice, or names an unknown one";
-            self.error(field, problem, format!("give some of {}, or remove it", known.join(", ")))
+            self.error(field, problem, format!("give some of {}, or {otherwise}", known.join(", ")))
         })
     }
 

@@ -301,7 +301,16 @@ impl Process {
 
     /// Waits until the log contains these words.
     pub fn says(&mut self, words: &str) {
-        self.until(words, |process| process.log().contains(words).then_some(()));
+        self.says_one_of(&[words]);
+    }
+
+    /// Waits until the log contains one of these messages.
+    pub fn says_one_of(&mut self, messages: &[&str]) {
+        let what = messages.join("\" or \"");
+        self.until(&what, |process| {
+            let log = process.log();
+            messages.iter().any(|message| log.contains(message)).then_some(())
+        });
     }
 
     /// Waits until `/readyz` answers 200. The log must contain the address, which is logged at level `info`.

@@ -2,6 +2,7 @@
 //! tool comes back as labels, and the ledger is as expected.
 
 mod disputes;
+mod memory;
 mod tools;
 
 use std::fs;

@@ -1,6 +1,7 @@
 //! A configuration in its own folder with its own topics on the shared broker, and the processes that use it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -346,6 +347,18 @@ pub fn poll<T>(mut look: impl FnMut() -> Result<T, String>) -> T {
             Err(missing) => assert!(Instant::now() < until, "{missing}"),
         }
         thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// Polls until `left` returns `None`, for work whose duration depends on the machine. Panics if what it returns has not
+/// changed for the [`FAIL_SAFE`].
+pub fn wait_while_it_changes<T: PartialEq + Debug>(what: &str, mut left: impl FnMut() -> Option<T>) {
+    let mut seen = left();
+    while seen.is_some() {
+        seen = poll(|| {
+            let now = left();
+            if now == seen { Err(format!("{what}: still {now:?}")) } else { Ok(now) }
+        });
     }
 }
 

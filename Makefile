@@ -96,7 +96,7 @@ cuda: ## Installs the libraries for NVIDIA cards into models/cuda, from packages
 bench-gpu: setup ## Compares the panel on an NVIDIA card with the processor; fails if there is no card
 	@bash benches/gpu.sh $(LINKING)
 
-evaluate: setup build ## Measures the experts, their majority and the learner; with ../shared/data it updates docs/experts.md and its charts
+evaluate: setup build ## Measures the experts, their majority and the learner; with ../shared/data it updates docs/panel-quality.md and its charts
 	@$(BUILT)/release/aegis evaluate --write docs
 
 clean: ## Removes all build results; downloads are kept in .cache

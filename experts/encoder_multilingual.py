@@ -99,7 +99,7 @@ def _embed(g: Graph, w: dict, ids: str) -> str:
 
 
 def _branches(g: Graph, w: dict, embedded: str) -> list:
-    """Returns the inputs of the three convolutions. They are normalised together, as the package does it; docs/experts.md
+    """Returns the inputs of the three convolutions. They are normalised together, as the package does it; docs/languages.md
     has the comparison with the graph that the package's weights were taken from, which normalises each alone."""
     projected = [g.node("Add", g.node("MatMul", embedded, _constant(g, w, f"proj{n}")), _constant(g, w, f"proj_b{n}"))
                  for n, _ in ORDERS]

@@ -149,7 +149,7 @@ def correlation(experts, tests, p, each: int = 300):
 def fill(page: str, name: str, text: str) -> str:
     pattern = rf"(<!-- measured: {name} -->\n).*?(<!-- end -->)"
     page, count = re.subn(pattern, lambda m: m.group(1) + text + "\n" + m.group(2), page, flags=re.S)
-    assert count == 1, f"{PAGE}: no place for {name}"
+    assert count == 1, f"no place for the table {name}"
     return page
 
 

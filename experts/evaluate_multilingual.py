@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures the heads on the multilingual encoder by language; fills the tables of docs/experts.md that are about them.
+"""Measures the heads on the multilingual encoder by language; fills the tables of docs/languages.md.
 
     python3 experts/evaluate_multilingual.py --data ../shared/data --packages FOLDER
 
@@ -20,11 +20,12 @@ import datasets  # noqa: E402
 import parallel_text  # noqa: E402
 import train_multilingual as training  # noqa: E402
 from demo_text import bucket  # noqa: E402
-from evaluate import ABOUT, PAGE, auc, fill, number, table, test_sets  # noqa: E402
+from evaluate import ABOUT, auc, fill, number, table, test_sets  # noqa: E402
 from fetch import ROOT  # noqa: E402
 from panel import Panel  # noqa: E402
 from train import write_json  # noqa: E402
 
+PAGE = ROOT / "docs" / "languages.md"
 # Head -> the set with its own harm, and the expert of the same kind that reads English.
 OWN = {"multilingual-injection": ("injection", "injection"), "multilingual-hate": ("hate", "hate"),
        "multilingual-sexism": ("sexism", "sexism"), "multilingual-abuse": ("abuse", "abuse"),

@@ -31,7 +31,7 @@ pub enum Output {
 
 /// Measures every expert, plain majority and the learner on labelled text.
 ///
-/// With files, on their rows. Without, on Aegis's own held-out sets, for docs/experts.md.
+/// With files, on their rows. Without, on Aegis's own held-out sets, for docs/panel-quality.md.
 #[derive(Debug, Clone, Args)]
 pub struct EvaluateArgs {
     /// Labelled files: JSON lines, a JSON array, CSV, Parquet or Avro; .gz and .zst are decompressed; - is standard input
@@ -49,7 +49,7 @@ pub struct EvaluateArgs {
     /// Folder for votes, so that a second run needs no inference
     #[arg(long, value_name = "DIR", default_value = ".cache")]
     pub(super) cache: PathBuf,
-    /// Writes the tables into DIR/experts.md, the figures to DIR/evaluate.json and the charts beside them
+    /// Writes the tables into DIR/panel-quality.md, the figures to DIR/evaluate.json and the charts beside them
     #[arg(long, value_name = "DIR", conflicts_with = "files")]
     pub(super) write: Option<PathBuf>,
     /// Writes each set or file as a label stream for `aegis replay` into DIR: votes, features and labels, no text

@@ -1,4 +1,4 @@
-//! Aegis's own held-out sets: every expert, plain majority and the default learner, for docs/experts.md.
+//! Aegis's own held-out sets: every expert, plain majority and the default learner, for docs/panel-quality.md.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -62,7 +62,7 @@ pub(super) fn run(args: &EvaluateArgs, panel: &Panel, texts: usize) -> Result<()
         );
         return Ok(());
     }
-    let path = folder.join("experts.md");
+    let path = folder.join("panel-quality.md");
     let mut text = std::fs::read_to_string(&path).map_err(|error| unavailable(&path, &error))?;
     for (name, table) in &tables {
         text = page::fill(&text, name, table)?;

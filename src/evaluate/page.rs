@@ -1,4 +1,4 @@
-//! The tables of docs/experts.md, and the same figures as JSON.
+//! The tables of docs/panel-quality.md, and the same figures as JSON.
 
 use serde_json::{Map, Value, json};
 

@@ -23,18 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-HOME = {
-    "abuse": ["abuse"],
-    "hate": ["hate"],
-    "injection": ["injection"],
-    "moderation": ["moderation"],
-    "offensive": ["hate"],
-    "requests": ["harmful-request"],
-    "sexism": ["sexism"],
-    "simplesafetytests": ["harmful-request"],
-    "toxicity": ["tox-block", "toxic-bilstm"],
-    "xstest": ["harmful-request"],
-}
+# Stream -> the experts that were trained on its source.
+HOME = json.loads((Path(__file__).parent / "trained_on.json").read_text())
 FIRST, PLACES, DIMENSIONS = 40, 24, 384
 
 

@@ -8,12 +8,13 @@
 //! whose p is nearest to .5, by the margin that gives this share; and both, with a quarter of the share for the flat draw.
 //! p is that of the learner with the labels so far. Mistakes are counted on all rounds, and the table has their means.
 //! Below it is the geometric mean, over streams, of the mistakes by those with all labels. A second table compares weights:
-//! an audited event is learned as often as the inverse of its probability says, up to a cap.
+//! an audited event is learned as often as the inverse of its probability says, up to a cap. A third table compares the
+//! flat draw and the margin together with the margin alone, with a standard error over the orders.
 //!
 //! `--votes` and `--text` play the streams without and with features only, `--orders N` plays N orders, `--learner SPEC`
 //! another learner, and `--strangers` leaves out experts that were trained on a stream's source.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use aegis_core::draw::Draws;
@@ -34,19 +35,8 @@ const WEIGHED_SHARE: f64 = 0.05;
 const STEPS: usize = 8;
 /// A stream is long from this number of rounds on.
 const LONG: usize = 3_000;
-/// The experts that were trained on a stream's source, by the name of the stream.
-const HOME: [(&str, &[&str]); 10] = [
-    ("abuse", &["abuse"]),
-    ("hate", &["hate"]),
-    ("injection", &["injection"]),
-    ("moderation", &["moderation"]),
-    ("offensive", &["hate"]),
-    ("requests", &["harmful-request"]),
-    ("sexism", &["sexism"]),
-    ("simplesafetytests", &["harmful-request"]),
-    ("toxicity", &["tox-block", "toxic-bilstm"]),
-    ("xstest", &["harmful-request"]),
-];
+/// Stream -> the experts that were trained on its source.
+const TRAINED_ON: &str = include_str!("../../../benches/streams/trained_on.json");
 
 struct Round {
     event: String,
@@ -90,11 +80,12 @@ impl Stream {
             .filter(|line| line.get("votes").is_none())
             .filter_map(|line| Some((line["event_id"].as_str()?, target(line)?)))
             .collect();
-        let home = HOME.iter().find(|(set, _)| strangers && *set == name).map_or(&[][..], |(_, home)| home);
+        let trained: BTreeMap<String, Vec<String>> =
+            serde_json::from_str(TRAINED_ON).expect("lists of experts by stream");
+        let home = trained.get(&name).filter(|_| strangers).map_or(&[][..], Vec::as_slice);
         let votes = lines.iter().filter_map(|line| line["votes"].as_object());
         let experts: BTreeSet<&String> = votes.flat_map(|votes| votes.keys()).collect();
-        let experts: Vec<String> =
-            experts.into_iter().filter(|id| !home.contains(&id.as_str())).cloned().collect();
+        let experts: Vec<String> = experts.into_iter().filter(|id| !home.contains(id)).cloned().collect();
         let round = |line: &Value| {
             let votes = line["votes"].as_object()?;
             let event = line["event_id"].as_str()?.to_owned();
@@ -240,7 +231,7 @@ impl Run {
         println!("|{}", "---|".repeat(4 + SHARES.len()));
         let mut columns: Vec<Column> = Vec::new();
         columns.resize_with(3 * SHARES.len() + CAPS.len(), Column::default);
-        let mut long = Vec::new();
+        let (mut long, mut audits) = (Vec::new(), Audits::default());
         for path in &self.paths {
             let mut stream = Stream::read(path, self.strangers);
             if stream.rounds.is_empty() || (text && !stream.has_text()) {
@@ -251,6 +242,7 @@ impl Run {
             let column = |at: usize| rows.iter().map(|row| row[at]).collect::<Vec<f64>>();
             let all = column(0);
             columns.iter_mut().enumerate().for_each(|(at, one)| one.add(&column(1 + at), &all));
+            audits.add(&stream.name, &rows);
             long.push(stream.rounds.len() >= LONG);
             let mean = all.iter().sum::<f64>() / f64::from(self.orders);
             let means = columns.iter().map(|one| format!("{:.0}", one.mistakes.last().expect("a stream")));
@@ -269,6 +261,67 @@ impl Run {
             let ratios = columns.iter().map(|one| format!("{:.2}", one.ratio(of))).collect();
             println!("| {name} | | 1 | {} |", cells(ratios));
         }
+        audits.print();
+    }
+}
+
+/// The mistakes with audits and the margin, divided by those with the margin alone, by stream and share.
+#[derive(Default)]
+struct Audits {
+    streams: Vec<(String, [MeanLog; SHARES.len()])>,
+}
+
+/// The mean of the logarithms of ratios over the orders, and its variance.
+#[derive(Clone, Copy)]
+struct MeanLog {
+    mean: f64,
+    variance: f64,
+}
+
+impl MeanLog {
+    fn of(logs: &[f64]) -> Self {
+        let count = logs.len() as f64;
+        let mean = logs.iter().sum::<f64>() / count;
+        let squares: f64 = logs.iter().map(|log| (log - mean).powi(2)).sum();
+        Self { mean, variance: squares / (count - 1.0) / count }
+    }
+
+    /// The mean over independent means.
+    fn over(all: &[Self]) -> Self {
+        let count = all.len() as f64;
+        let variance = all.iter().map(|one| one.variance).sum::<f64>() / count.powi(2);
+        Self { mean: all.iter().map(|one| one.mean).sum::<f64>() / count, variance }
+    }
+
+    /// The ratio with its standard error.
+    fn cell(self) -> String {
+        let ratio = self.mean.exp();
+        format!("{ratio:.3} ± {:.3}", ratio * self.variance.sqrt())
+    }
+}
+
+impl Audits {
+    /// Adds the rows of a stream, one for each order.
+    fn add(&mut self, name: &str, rows: &[Vec<f64>]) {
+        // In a row, three samplings follow for each share: the flat draw, the margin, both.
+        let ratio =
+            |row: &Vec<f64>, share: usize| (row[3 * share + 3].max(1.0) / row[3 * share + 2].max(1.0)).ln();
+        let logs = |share| rows.iter().map(|row| ratio(row, share)).collect::<Vec<f64>>();
+        self.streams.push((name.to_owned(), std::array::from_fn(|share| MeanLog::of(&logs(share)))));
+    }
+
+    fn print(&self) {
+        let shares = SHARES.map(|share| format!("{:.0} %", 100.0 * share));
+        println!("\n| both, of the margin alone | {} |", shares.join(" | "));
+        println!("|{}", "---|".repeat(1 + SHARES.len()));
+        for (name, ratios) in &self.streams {
+            println!("| {name} | {} |", ratios.map(MeanLog::cell).join(" | "));
+        }
+        let over = |share: usize| {
+            MeanLog::over(&self.streams.iter().map(|(_, ratios)| ratios[share]).collect::<Vec<_>>())
+        };
+        let all: [MeanLog; SHARES.len()] = std::array::from_fn(over);
+        println!("| all streams | {} |", all.map(MeanLog::cell).join(" | "));
     }
 }
 

@@ -63,7 +63,7 @@ impl World {
         let broker = Embedded::start(&names).expect("a broker");
         let connection = Connection::new(broker.bootstrap());
         let (config, shutdown) = (Arc::new(config), Shutdown::new());
-        let handle = PanelHandle::in_force(Arc::clone(panel), &[]);
+        let handle = PanelHandle::in_force(Arc::clone(panel), &aegis::config::Experts::default());
         let policies: aegis::config::Live = Arc::new(Policies::default()).into();
         let score = || Score {
             config: Arc::clone(&config),

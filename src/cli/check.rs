@@ -156,7 +156,7 @@ fn predictable_draws(policy: &Policy) -> (Value, String) {
 
 fn expert(expert: &ExpertInfo, config: &Config) -> (Value, String) {
     let (id, kind, provider, state) = (&expert.id, expert.kind.word(), &expert.provider, expert.state.word());
-    let shadow = config.experts.shadow.contains(id);
+    let shadow = config.experts.is_shadow(id, expert.shadow);
     let in_shadow = if shadow { ", in shadow" } else { "" };
     let line = format!("expert {id}: {kind}, {provider}, {state}{in_shadow}{}", reads(expert));
     let roles: Vec<_> = expert.roles.iter().map(|role| role.word()).collect();

@@ -9,7 +9,10 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<Exit, Failure> {
     let mut context = EvaluateContext::default();
     if let Some(path) = &args.config {
         let experts = config::load(path, std::env::vars(), &[])?.config.experts;
-        context = EvaluateContext { panel: Some(run::panel_config(&experts)), shadow: experts.shadow };
+        context = EvaluateContext {
+            panel: Some(run::panel_config(&experts)),
+            is_shadow: Box::new(move |expert| experts.is_shadow(&expert.id, expert.shadow)),
+        };
     }
     let failed = |error: EvaluateError| {
         let exit = match &error {

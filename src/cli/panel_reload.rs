@@ -16,7 +16,7 @@ use crate::experts::{Panel, PanelConfig, PanelError};
 use crate::ops::metrics;
 use crate::score::PanelHandle;
 
-/// Follows `experts.shadow` and `experts.only`.
+/// Follows `experts.shadow`, `experts.voting` and `experts.only`.
 pub struct PanelReloader {
     /// The panel in force, and its experts in shadow mode.
     pub panel: Live<PanelHandle>,
@@ -25,8 +25,8 @@ pub struct PanelReloader {
     followed: Followed,
     /// The settings of the panel in force. Those that are not followed are the ones of the start.
     applied: Experts,
-    /// `shadow` and `only` when they were last applied or refused.
-    handled: (Vec<String>, Vec<String>),
+    /// The followed settings when they were last applied or refused.
+    handled: [Vec<String>; 3],
     /// The panel that is being loaded.
     loading: Option<Loading>,
     /// SIGHUP has been received meanwhile.
@@ -57,7 +57,7 @@ impl PanelReloader {
             file,
             followed: Followed::default(),
             applied: experts.clone(),
-            handled: (experts.shadow.clone(), experts.only.clone()),
+            handled: [experts.shadow.clone(), experts.voting.clone(), experts.only.clone()],
             loading: None,
             requested: false,
         })
@@ -88,24 +88,24 @@ impl PanelReloader {
 
     /// Returns `true` if other experts are in force now, and `false` if nothing changes or a panel is being loaded.
     fn begin(&mut self, policies: &Policies, requested: bool) -> anyhow::Result<bool> {
-        let Experts { shadow, only, .. } = self.configuration.configuration()?.experts;
-        let configured = (shadow.clone(), only.clone());
+        let Experts { shadow, voting, only, .. } = self.configuration.configuration()?.experts;
+        let configured = [shadow.clone(), voting.clone(), only.clone()];
         // After SIGHUP the same settings are tried again, because the experts' folder may have changed.
         if std::mem::replace(&mut self.handled, configured.clone()) == configured && !requested {
             return Ok(false);
         }
-        let experts = Experts { shadow, only, ..self.applied.clone() };
+        let experts = Experts { shadow, voting, only, ..self.applied.clone() };
         // Loading the panel again enables the experts that the one in force has disabled.
         let panel = &self.panel.now().panel;
         let broken = requested && (panel.is_dead() || panel.disabled().contains(&true));
         if experts.only == self.applied.only && !broken {
-            if experts.shadow == self.applied.shadow {
+            if (&experts.shadow, &experts.voting) == (&self.applied.shadow, &self.applied.voting) {
                 metrics::panel_current(true);
                 return Ok(false);
             }
             let handle = self.panel.now();
             let known = handle.experts();
-            if experts.shadow.iter().all(|id| known.contains(id)) {
+            if experts.shadow.iter().chain(&experts.voting).all(|id| known.contains(id)) {
                 return self.apply(Arc::clone(&handle.panel), experts, policies).map(|()| true);
             }
         }
@@ -122,9 +122,9 @@ impl PanelReloader {
     /// Puts a panel in force if it is a valid successor of the one before it.
     fn apply(&mut self, panel: Arc<Panel>, experts: Experts, policies: &Policies) -> anyhow::Result<()> {
         let before = self.panel.now();
-        validate_shadow(&panel, &experts.shadow).map_err(|Failure { error, .. }| error)?;
-        validate_successor(&before.panel, &panel, &experts.shadow)?;
-        let handle = PanelHandle::new(panel, &experts.shadow);
+        validate_shadow(&panel, &experts).map_err(|Failure { error, .. }| error)?;
+        let handle = PanelHandle::new(panel, &experts);
+        validate_successor(&before.panel, &handle)?;
         validate_policies(policies, &handle.experts())?;
         let is_old = |id: &String| before.panel.experts().iter().any(|expert| expert.id == *id);
         for expert in handle.experts() {
@@ -164,7 +164,8 @@ impl Drop for PanelReloader {
 }
 
 /// Refuses a panel that differs from the one before it by more than experts in shadow mode.
-fn validate_successor(before: &Panel, after: &Panel, shadow: &[String]) -> anyhow::Result<()> {
+fn validate_successor(before: &Panel, after: &PanelHandle) -> anyhow::Result<()> {
+    let (shadow, after) = (&after.shadow, &after.panel);
     for old in before.experts() {
         let new = after.experts().iter().find(|expert| expert.id == old.id);
         let new = new.ok_or_else(|| {

@@ -72,22 +72,30 @@ pub fn complete_panel(config: &Config) -> Result<Panel, Failure> {
     Panel::open(config).map_err(|error| Failure::new(Exit::Config, error))
 }
 
-/// Checks that the experts in `shadow` are on the panel, and that others are too.
-pub fn validate_shadow(panel: &Panel, shadow: &[String]) -> Result<(), Failure> {
-    let is_there = |id: &String| panel.experts().iter().any(|expert| expert.id == *id);
+/// Checks that the experts in `shadow` and `voting` are on the panel, and that not all of it is in shadow mode.
+pub fn validate_shadow(panel: &Panel, settings: &Experts) -> Result<(), Failure> {
+    let experts = panel.experts();
     let wrong = |error| Err(Failure { exit: Exit::Config, error });
-    if let Some(unknown) = shadow.iter().find(|id| !is_there(id)) {
-        return wrong(anyhow!("experts.shadow names {unknown}, which is no expert of the panel"));
+    for (setting, ids) in [("shadow", &settings.shadow), ("voting", &settings.voting)] {
+        if let Some(unknown) = ids.iter().find(|id| !experts.iter().any(|expert| expert.id == **id)) {
+            return wrong(anyhow!("experts.{setting} names {unknown}, which is no expert of the panel"));
+        }
     }
-    if !shadow.is_empty() && panel.experts().iter().all(|expert| shadow.contains(&expert.id)) {
-        return wrong(anyhow!("experts.shadow names the whole panel: no expert would be left to decide"));
+    if let Some(both) = settings.voting.iter().find(|id| settings.shadow.contains(id)) {
+        return wrong(anyhow!("experts.shadow and experts.voting both name {both}: remove it from one"));
+    }
+    if !experts.is_empty() && experts.iter().all(|one| settings.is_shadow(&one.id, one.shadow)) {
+        return wrong(anyhow!(
+            "the whole panel is in shadow: no expert would be left to decide. Shorten experts.shadow, or name \
+             experts whose manifests put them in shadow in experts.voting"
+        ));
     }
     Ok(())
 }
 
 /// Checks that the experts that the configuration and the policies name are on the panel.
 pub fn validate_panel(panel: &Panel, config: &Config, policies: &Policies) -> Result<(), Failure> {
-    validate_shadow(panel, &config.experts.shadow)?;
+    validate_shadow(panel, &config.experts)?;
     let experts: Vec<String> = panel.experts().iter().map(|expert| expert.id.clone()).collect();
     let mut all = policies.policies.values();
     all.try_for_each(|policy| validate_names(policy, &experts))
@@ -324,7 +332,7 @@ impl Roles {
             let (provider, state) = (&expert.provider, expert.state.word());
             tracing::info!(expert = expert.id, provider, state, "expert");
         }
-        let handle = PanelHandle::in_force(panel, &config.experts.shadow);
+        let handle = PanelHandle::in_force(panel, &config.experts);
         let reloader = PanelReloader::new(handle.clone(), args, &config.experts)?;
         if scores {
             self.health.of("score").set("experts loaded", true);

@@ -238,7 +238,7 @@ pub fn score(args: &ScoreArgs) -> Result<Exit, Failure> {
     let mut rows = Rows::open(&args.file, format, delimiter).map_err(rows_error)?;
     let panel = run::complete_panel(&loaded.config)?;
     run::validate_panel(&panel, &loaded.config, &policies)?;
-    let panel = PanelHandle::new(Arc::new(panel), &loaded.config.experts.shadow);
+    let panel = PanelHandle::new(Arc::new(panel), &loaded.config.experts);
     let name = args.file.file_name().unwrap_or(args.file.as_os_str()).to_string_lossy().into_owned();
     let window = if args.reproducible { 1 } else { loaded.config.score.window };
     let mut scorer =

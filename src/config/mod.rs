@@ -226,6 +226,9 @@ pub struct Experts {
     /// The ids of the experts in shadow mode: they vote and are measured, and their votes have no weight. A running
     /// scorer follows changes of this setting.
     pub shadow: Vec<String>,
+    /// The ids of experts whose votes have weight although their manifests put them in shadow mode. A running scorer
+    /// follows changes of this setting.
+    pub voting: Vec<String>,
     /// The probability with which an expert that is asked only when its vote could change the decision is asked about an
     /// event in any case, from 0 to 1. Its quality is measured on these events. With 1 it is always asked.
     pub explore: f64,
@@ -281,6 +284,7 @@ impl Default for Experts {
             only: Vec::new(),
             cheap: Vec::new(),
             shadow: Vec::new(),
+            voting: Vec::new(),
             explore: 0.02,
             sessions: 0,
             threads: 1,
@@ -300,6 +304,14 @@ impl Default for Experts {
 }
 
 impl Experts {
+    /// Returns `true` if an expert is in shadow mode: if it is named in `shadow`, or if its manifest says so and `voting`
+    /// does not name it.
+    #[must_use]
+    pub fn is_shadow(&self, id: &str, in_manifest: bool) -> bool {
+        let names = |ids: &[String]| ids.iter().any(|one| one == id);
+        names(&self.shadow) || (in_manifest && !names(&self.voting))
+    }
+
     /// Returns the time that a text waits for others.
     #[must_use]
     pub fn batch_delay(&self) -> Duration {

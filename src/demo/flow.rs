@@ -42,7 +42,7 @@ impl Flow {
         let score = Score {
             config: Arc::clone(config),
             policies: Arc::clone(policies).into(),
-            panel: PanelHandle::in_force(Arc::clone(panel), &config.experts.shadow),
+            panel: PanelHandle::in_force(Arc::clone(panel), &config.experts),
             connection: brokers.connection.clone(),
             delivery: delivery(format!("{}-1", config.score.group)),
             health: Health::default(),

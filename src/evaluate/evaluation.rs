@@ -8,7 +8,7 @@ use super::judge::{Round, attacked_scores, scores, votes_and_majority};
 use super::layout::{Dimension, Sample};
 use crate::core::event::Conversation;
 use crate::core::learners::{Learner, LearnerSpec, SpecError};
-use crate::experts::Panel;
+use crate::experts::{ExpertInfo, Panel};
 
 /// The policy under whose name keyed draws of the learner are made.
 const POLICY: &str = "evaluate";
@@ -22,11 +22,12 @@ pub(super) struct Experts<'a> {
 }
 
 impl<'a> Experts<'a> {
-    pub(super) fn new(panel: &'a Panel, shadow: &[String]) -> Self {
-        let all: Vec<&str> = panel.experts().iter().map(|expert| expert.id.as_str()).collect();
-        let awake =
-            (0..all.len()).filter(|at| all.get(*at).is_some_and(|id| !shadow.iter().any(|one| one == id)));
-        Self { awake: awake.collect(), all }
+    pub(super) fn new(panel: &'a Panel, is_shadow: &dyn Fn(&ExpertInfo) -> bool) -> Self {
+        let awake = panel.experts().iter().enumerate().filter(|(_, expert)| !is_shadow(expert));
+        Self {
+            awake: awake.map(|(at, _)| at).collect(),
+            all: panel.experts().iter().map(|expert| expert.id.as_str()).collect(),
+        }
     }
 
     /// Returns the ids of the experts that majority and the learner use.

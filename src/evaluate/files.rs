@@ -11,7 +11,7 @@ use super::layout::Sample;
 use super::report::Report;
 use super::samples::{Files, Samples};
 use super::{EvaluateError, streams, unavailable, write};
-use crate::experts::Panel;
+use crate::experts::{ExpertInfo, Panel};
 use crate::ops::stdout::{self, errln, outln};
 use crate::rows::is_same_file;
 
@@ -23,7 +23,7 @@ pub(super) fn run(
     args: &EvaluateArgs,
     limit: Option<usize>,
     open: &dyn Fn() -> Result<Panel, EvaluateError>,
-    shadow: &[String],
+    is_shadow: &dyn Fn(&ExpertInfo) -> bool,
 ) -> Result<(), EvaluateError> {
     let learner = args.learner()?;
     let stream = args.streams.as_deref().map(|folder| stream_path(folder, &args.files));
@@ -36,7 +36,7 @@ pub(super) fn run(
     }
     let read = samples(args, limit)?;
     let panel = open()?;
-    let experts = Experts::new(&panel, shadow);
+    let experts = Experts::new(&panel, is_shadow);
     let mut attacks = args.attack.clone();
     attacks.sort_unstable();
     attacks.dedup();

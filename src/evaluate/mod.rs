@@ -1,10 +1,11 @@
 //! `aegis evaluate`: every expert, plain majority and the learner on labelled text.
 //!
 //! With files, [`samples`] reads labelled rows. [`extract`] reads a row by a [`layout`], which flags or [`presets`] give.
-//! [`files`] asks the panel about the rows and about [`attacks`] on them, [`evaluation`] has the judges, [`figures`] measures,
-//! and [`report`] writes text, JSON and a page. Without files, [`held_out`] evaluates Aegis's own sets: [`sets`] reads the texts, and [`page`] writes the
-//! tables of docs/experts.md. Both share [`ask`], which gets the panel's votes, [`judge`], which adds the scores of majority
-//! and the learner, [`measures`], [`curves`], and [`streams`], which writes label streams for `aegis replay`.
+//! [`files`] asks the panel about the rows and about [`attacks`] on them, [`evaluation`] has the judges, [`figures`]
+//! measures, and [`report`] writes text, JSON and a page. Without files, [`held_out`] evaluates Aegis's own sets: [`sets`]
+//! reads the texts, and [`page`] writes the tables of docs/panel-quality.md. Both share [`ask`], which gets the panel's
+//! votes, [`judge`], which adds the scores of majority and the learner, [`measures`], [`curves`], and [`streams`], which
+//! writes label streams for `aegis replay`.
 
 mod args;
 mod ask;
@@ -34,7 +35,7 @@ use thiserror::Error;
 
 pub use self::args::EvaluateArgs;
 pub use self::attacks::Attack;
-use crate::experts::{Panel, PanelConfig};
+use crate::experts::{ExpertInfo, Panel, PanelConfig};
 
 /// The time that a run of an expert may take. No decision waits for it, so a slow machine must not leave texts without votes.
 const RUN_TIMEOUT: Duration = Duration::from_secs(600);
@@ -58,13 +59,18 @@ pub enum EvaluateError {
     Gate(String),
 }
 
-/// The configured experts, for files. `None` for those in the folder `--models`.
-#[derive(Default)]
+/// The configured experts, for files.
 pub struct EvaluateContext {
-    /// The panel.
+    /// The panel; `None` for the experts in the folder `--models`.
     pub panel: Option<PanelConfig>,
-    /// The ids of experts in shadow mode. They are measured, and majority and the learner do not use their votes.
-    pub shadow: Vec<String>,
+    /// Returns `true` for an expert in shadow mode. It is measured, and majority and the learner do not use its votes.
+    pub is_shadow: Box<dyn Fn(&ExpertInfo) -> bool>,
+}
+
+impl Default for EvaluateContext {
+    fn default() -> Self {
+        Self { panel: None, is_shadow: Box::new(|expert| expert.shadow) }
+    }
 }
 
 /// Evaluates, prints the tables, and writes the files that the flags name.
@@ -73,7 +79,7 @@ pub struct EvaluateContext {
 /// Returns an error if experts or texts are missing, if a file cannot be written, if rows or fields are wrong, if an attack
 /// costs too much recall, or, for the held-out sets, if two experts are too similar.
 pub fn run(args: &EvaluateArgs, context: EvaluateContext) -> Result<(), EvaluateError> {
-    let EvaluateContext { panel, shadow } = context;
+    let EvaluateContext { panel, is_shadow } = context;
     let config = panel.unwrap_or_else(|| PanelConfig::new(&args.models));
     let open = || {
         let config = PanelConfig { require_all: true, cache: 0, timeout: RUN_TIMEOUT, ..config.clone() };
@@ -84,7 +90,7 @@ pub fn run(args: &EvaluateArgs, context: EvaluateContext) -> Result<(), Evaluate
     if args.files.is_empty() {
         return held_out::run(args, &open()?, limit.unwrap_or(HELD_OUT_TEXTS));
     }
-    files::run(args, limit, &open, &shadow)
+    files::run(args, limit, &open, &is_shadow)
 }
 
 fn unavailable(path: &Path, error: &std::io::Error) -> EvaluateError {

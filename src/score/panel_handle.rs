@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::predictors::PanelIdentity;
-use crate::config::Live;
+use crate::config::{Experts, Live};
 use crate::experts::Panel;
 
 /// The experts in use, and which of them run in shadow mode.
@@ -16,16 +16,18 @@ pub struct PanelHandle {
 }
 
 impl PanelHandle {
-    /// Combines a panel with the ids of its experts in shadow mode.
+    /// Combines a panel with the settings that say which of its experts are in shadow mode.
     #[must_use]
-    pub fn new(panel: Arc<Panel>, shadow: &[String]) -> Self {
-        Self { panel, shadow: shadow.iter().cloned().collect() }
+    pub fn new(panel: Arc<Panel>, settings: &Experts) -> Self {
+        let in_shadow = panel.experts().iter().filter(|one| settings.is_shadow(&one.id, one.shadow));
+        let shadow = in_shadow.map(|one| one.id.clone()).collect();
+        Self { panel, shadow }
     }
 
     /// Returns the handle as the current one, which can be replaced.
     #[must_use]
-    pub fn in_force(panel: Arc<Panel>, shadow: &[String]) -> Live<Self> {
-        Arc::new(Self::new(panel, shadow)).into()
+    pub fn in_force(panel: Arc<Panel>, settings: &Experts) -> Live<Self> {
+        Arc::new(Self::new(panel, settings)).into()
     }
 
     /// Returns the experts and the encoder of the panel, which is not about to change.

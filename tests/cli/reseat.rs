@@ -13,11 +13,16 @@ use crate::support::flow::decisions;
 
 /// Writes an expert of rules into the site's folder. Its manifest has `hash`, or the hash of its file for `None`.
 fn expert(site: &Site, id: &str, hash: Option<&str>) {
+    expert_with(site, id, hash, "");
+}
+
+/// Writes an expert whose manifest has additional lines.
+fn expert_with(site: &Site, id: &str, hash: Option<&str>, lines: &str) {
     let rules = "base = 0.1\n[[terms]]\ncategory = \"violence\"\nseverity = 0.9\nwords = [\"kill\"]\n";
     let own: String = Sha256::digest(rules).iter().map(|byte| format!("{byte:02x}")).collect();
     let hash = hash.unwrap_or(&own);
     let manifest = format!(
-        "id = \"{id}\"\nkind = \"rules\"\ndescription = \"test\"\nlicence = \"MIT\"\nsource = \"test\"\n\
+        "id = \"{id}\"\nkind = \"rules\"\ndescription = \"test\"\nlicence = \"MIT\"\nsource = \"test\"\n{lines}\
          [rules]\nfile = \"rules.toml\"\nsha256 = \"{hash}\"\n"
     );
     let folder = site.path("models").join(id);
@@ -28,10 +33,15 @@ fn expert(site: &Site, id: &str, hash: Option<&str>) {
 
 /// Writes the configuration with these experts in shadow.
 fn shadow(site: &Site, ids: &str) {
+    set(site, "shadow", ids);
+}
+
+/// Writes the configuration with these experts in a list of `[experts]`.
+fn set(site: &Site, list: &str, ids: &str) {
     let text = fs::read_to_string(site.path("aegis.toml")).unwrap();
-    let lines = text.lines().filter(|line| !line.starts_with("shadow = "));
+    let lines = text.lines().filter(|line| !line.starts_with(&format!("{list} = ")));
     let text: String = lines.map(|line| format!("{line}\n")).collect();
-    fs::write(site.path("aegis.toml"), format!("{text}shadow = [{ids}]\n")).unwrap();
+    fs::write(site.path("aegis.toml"), format!("{text}{list} = [{ids}]\n")).unwrap();
 }
 
 /// Sends events until `holds` accepts the decision about one. Returns that decision.
@@ -166,4 +176,38 @@ fn an_expert_that_weighs_is_not_exchanged_or_taken_off_while_events_are_scored()
     refused(&site, 2, "expert strict has another model than on the running panel");
     let made = decided(&site, &mut sent, "a decision", |_| true);
     assert_eq!(made.votes.len(), 2);
+}
+
+#[test]
+fn an_expert_whose_manifest_puts_it_in_shadow_votes_when_the_configuration_says_so() {
+    let site = Site::new("shy", "");
+    expert_with(&site, "shy", None, "shadow = true\n");
+    let checked = site.says(0, &["check"]);
+    assert!(checked.lines().any(|line| line.starts_with("expert shy:") && line.ends_with(", in shadow")));
+    let refused_with = |setting: &str, words: &str| {
+        let said = site.says(78, &["check", "--set", setting]);
+        assert!(said.contains(words), "{said}");
+    };
+    refused_with("experts.voting=[\"shi\"]", "experts.voting names shi, which is no expert of the panel");
+    refused_with("experts.shadow=[\"lenient\",\"strict\"]", "the whole panel is in shadow");
+
+    let _score = site.start("score");
+    let mut sent = 0;
+    let rests = |decision: &Decision| standing(decision)[1] == ("shy", true, 0.0);
+    assert!(rests(&decided(&site, &mut sent, "a decision", |_| true)));
+
+    set(&site, "voting", "\"shy\"");
+    let votes = |decision: &Decision| matches!(standing(decision)[1], ("shy", false, weight) if weight > 0.0);
+    decided(&site, &mut sent, "its weight", votes);
+    taken(&site, 1);
+
+    // The two lists contradict each other: nothing changes.
+    shadow(&site, "\"shy\"");
+    refused(&site, 1, "experts.shadow and experts.voting both name shy");
+    assert!(votes(&decided(&site, &mut sent, "a decision", |_| true)));
+
+    shadow(&site, "");
+    set(&site, "voting", "");
+    decided(&site, &mut sent, "the shadow", rests);
+    taken(&site, 2);
 }

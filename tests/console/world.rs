@@ -95,7 +95,7 @@ fn roles(
     let score = Score {
         config: Arc::clone(config),
         policies: Arc::clone(policies).into(),
-        panel: PanelHandle::in_force(panel, &config.experts.shadow),
+        panel: PanelHandle::in_force(panel, &config.experts),
         connection: connection.clone(),
         delivery: Delivery::AtLeastOnce,
         health: Health::default(),

@@ -160,7 +160,7 @@ fn decided(prefix: &str, panel: &Arc<Panel>, explore: f64) -> BTreeMap<String, D
     let score = Score {
         config: Arc::new(config.clone()),
         policies: Arc::new(policies()).into(),
-        panel: PanelHandle::in_force(Arc::clone(panel), &[]),
+        panel: PanelHandle::in_force(Arc::clone(panel), &aegis::config::Experts::default()),
         connection: connection.clone(),
         delivery: Delivery::AtLeastOnce,
         health: Health::default(),

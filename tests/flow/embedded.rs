@@ -61,7 +61,7 @@ impl Running {
         let score = Score {
             config: Arc::clone(&config),
             policies: Arc::clone(&policies).into(),
-            panel: PanelHandle::in_force(panel, &[]),
+            panel: PanelHandle::in_force(panel, &aegis::config::Experts::default()),
             connection: Connection {
                 settings: [("message.max.bytes".to_owned(), limit.to_owned())].into(),
                 ..connection.clone()

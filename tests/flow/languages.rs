@@ -66,7 +66,7 @@ fn decided() -> (Vec<Decision>, usize) {
     let score = Score {
         config: Arc::clone(&config),
         policies: Arc::new(Policies::default()).into(),
-        panel: PanelHandle::in_force(Arc::new(panel), &[]),
+        panel: PanelHandle::in_force(Arc::new(panel), &aegis::config::Experts::default()),
         connection: connection.clone(),
         delivery: Delivery::AtLeastOnce,
         health: Health::default(),

@@ -80,7 +80,7 @@ impl Site {
         let score = Score {
             config: Arc::new(config),
             policies: Arc::clone(&self.policies).into(),
-            panel: PanelHandle::in_force(panel, &[]),
+            panel: PanelHandle::in_force(panel, &aegis::config::Experts::default()),
             connection: self.connection.clone(),
             delivery: Delivery::AtLeastOnce,
             health: Health::default(),

@@ -69,7 +69,7 @@ fn scored(policy: &Policy, restarts: usize) -> BTreeMap<String, Decision> {
         let score = Score {
             config: Arc::clone(&config),
             policies: Arc::clone(&policies).into(),
-            panel: PanelHandle::in_force(Arc::clone(&panel), &[]),
+            panel: PanelHandle::in_force(Arc::clone(&panel), &aegis::config::Experts::default()),
             connection: connection.clone(),
             delivery: Delivery::AtLeastOnce,
             health: Health::default(),

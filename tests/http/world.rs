@@ -57,7 +57,7 @@ impl World {
         connection.settings.insert("message.max.bytes".into(), "4000000".into());
         let (config, shutdown, health) = (Arc::new(config), Shutdown::new(), Health::default());
         let panel = Arc::new(Panel::open(PanelConfig::new(&config.experts.folder)).unwrap());
-        let handle = PanelHandle::in_force(panel, &config.experts.shadow);
+        let handle = PanelHandle::in_force(panel, &config.experts);
         let policies = Arc::new(policies).into();
         let score = |policies: &aegis::config::Live| Score {
             config: Arc::clone(&config),

@@ -297,6 +297,8 @@ pub(super) struct Manifest {
     pub(super) languages: Languages,
     /// When the expert is asked.
     pub(super) ask: Ask,
+    /// The expert is in shadow mode until the configuration says that its votes count.
+    pub(super) shadow: bool,
     pub(super) body: Body,
     /// Measurements, for display.
     pub(super) quality: toml::Table,

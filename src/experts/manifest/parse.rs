@@ -38,7 +38,7 @@ impl Manifest {
             return Err(validator.error("id", "is not the folder's name", "rename one of the two"));
         }
         let (view, roles, ask) = (validator.view(&raw)?, validator.roles(&raw)?, validator.ask(&raw)?);
-        let languages = validator.languages(&raw)?;
+        let (languages, shadow) = (validator.languages(&raw)?, validator.shadow(&raw)?);
         let body = validator.body(&mut raw)?;
         let RawManifest { id, kind, description, licence, source, alone, quality, .. } = raw;
         let sha256 = Sha256::digest(text).into();
@@ -54,6 +54,7 @@ impl Manifest {
             roles,
             languages,
             ask,
+            shadow,
             body,
             quality,
         })
@@ -213,6 +214,14 @@ mod tests {
         let rules =
             "id = \"injection\"\nkind = \"rules\"\ndescription = \"d\"\nlicence = \"MIT\"\nsource = \"s\"\n";
         assert_eq!(field(&format!("{rules}ask = \"when_decisive\"\n")), "ask");
+    }
+
+    #[test]
+    fn shadow_is_parsed() {
+        let with = |keys: &str| head().replace("encoder =", &format!("{keys}\nencoder ="));
+        assert!(!parse(&head()).unwrap().shadow && parse(&with("shadow = true")).unwrap().shadow);
+        let encoder = with("shadow = true").replace("kind = \"head\"", "kind = \"encoder\"");
+        assert_eq!(field(&encoder), "shadow");
     }
 
     #[test]

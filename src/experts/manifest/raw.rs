@@ -84,6 +84,8 @@ pub(super) struct RawManifest {
     pub(super) roles: Option<Vec<String>>,
     pub(super) languages: Option<Vec<String>>,
     pub(super) ask: Option<Ask>,
+    #[serde(default)]
+    pub(super) shadow: bool,
     pub(super) model: Option<RawModel>,
     pub(super) int8: Option<RawModel>,
     pub(super) rules: Option<RawFile>,

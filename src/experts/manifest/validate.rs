@@ -264,6 +264,12 @@ impl Validator<'_> {
         Ok(raw.ask.unwrap_or(Ask::default_of(raw.kind)))
     }
 
+    /// Whether the expert begins in shadow mode. An encoder does not vote.
+    pub(super) fn shadow(&self, raw: &RawManifest) -> Result<bool, PanelError> {
+        self.forbid(raw.kind == Kind::Encoder && raw.shadow, "shadow", raw.kind)?;
+        Ok(raw.shadow)
+    }
+
     /// Builds the part of a manifest that depends on its kind.
     pub(super) fn body(&self, raw: &mut RawManifest) -> Result<Body, PanelError> {
         let kind = raw.kind;

@@ -375,7 +375,7 @@ metrics! {
             "1 if the policies in force are those of the file, 0 if the file was refused and older ones are in force.",
             "0 for a minute";
         PANEL_RELOADS: Counter<1> = Kind::Counter, "aegis_panel_reloads_total", "reloads", ["outcome"],
-            "Detected changes of `experts.shadow` and `experts.only`, by outcome (`taken`, `refused`).",
+            "Detected changes of `experts.shadow`, `experts.voting` and `experts.only`, by outcome (`taken`, `refused`).",
             "any `refused`";
         PANEL_CURRENT: Gauge<0> = Kind::Gauge, "aegis_panel_current", "boolean", [],
             "1 if the panel in force is that of the configuration, 0 if the change was refused and the previous panel is in force.",

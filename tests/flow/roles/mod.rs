@@ -125,7 +125,7 @@ impl Site {
         let score = Score {
             config: Arc::clone(&self.config),
             policies: Arc::clone(&self.policies).into(),
-            panel: PanelHandle::in_force(Arc::new(panel), &[]),
+            panel: PanelHandle::in_force(Arc::new(panel), &aegis::config::Experts::default()),
             connection,
             delivery: self.delivery("score"),
             health: Health::default(),

@@ -87,7 +87,7 @@ impl Running {
         let score = Score {
             config: Arc::clone(&config),
             policies: Arc::clone(&policies).into(),
-            panel: PanelHandle::in_force(panel, &[]),
+            panel: PanelHandle::in_force(panel, &aegis::config::Experts::default()),
             connection: connection.clone(),
             delivery: exactly_once("score"),
             health: Health::default(),

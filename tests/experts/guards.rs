@@ -10,7 +10,7 @@ use aegis::experts::{Panel, PanelConfig, PanelCosts, TOLERANCE};
 use experts_support::Folder;
 use experts_support::adapter::adapter;
 use experts_support::asked::{Said, config, outcome, outcomes, wait_until};
-use experts_support::causal::{Export, PLAIN, SPEC, lora};
+use experts_support::causal::{Export, PLAIN, SPEC, Weights, lora};
 use experts_support::causal_graph::causal;
 
 const TEXTS: [&str; 4] = ["fine", "bad bad very bad day", "very nice day fine again again", "word"];
@@ -58,6 +58,21 @@ fn a_verdict_does_not_depend_on_the_batch_or_the_cache() {
         assert_near(&scores(&panel, &TEXTS), &expected, tolerance, &format!("{name}, together"));
         let alone: Vec<f64> = TEXTS.iter().map(|text| scores(&panel, &[text])[0]).collect();
         assert_near(&alone, &expected, tolerance, &format!("{name}, alone"));
+    }
+}
+
+/// Weights of four bits give the scores of the same numbers in float32, with plain and with fused attention.
+#[test]
+fn a_guard_with_weights_of_four_bits_has_the_scores_of_its_numbers() {
+    let of = |weights, fused| scores(&guard(&Export { weights, fused, ..PLAIN }), &TEXTS);
+    for fused in [false, true] {
+        let (found, expected) = (of(Weights::FourBits, fused), of(Weights::Rounded, fused));
+        assert_near(&found, &expected, 1e-5, "four bits");
+        let differs = |(a, b): (&f64, &f64)| (a - b).abs() > 1e-3;
+        assert!(
+            found.iter().zip(&of(Weights::Float, fused)).any(differs),
+            "rounding changes the scores: {found:?}"
+        );
     }
 }
 

@@ -42,6 +42,17 @@ pub const POSITIONS: usize = 256;
 /// The rank of the adapters in tests.
 pub const RANK: usize = 2;
 
+/// The form of the weights of queries, keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weights {
+    /// Any float32.
+    Float,
+    /// The float32 of the numbers of `FourBits`.
+    Rounded,
+    /// Four bits each, which `MatMulNBits` reads.
+    FourBits,
+}
+
 /// The properties in which exports differ.
 #[derive(Debug, Clone, Copy)]
 pub struct Export {
@@ -61,6 +72,8 @@ pub struct Export {
     pub last_only: bool,
     /// The word `hang` keeps the graph for minutes in one node, instead of in a loop that can be stopped.
     pub stuck: bool,
+    /// The form of the weights of queries, keys and values.
+    pub weights: Weights,
     /// The numbers of the adapter that is part of the graph; `None` is the plain base.
     pub adapter: Option<u64>,
 }
@@ -74,6 +87,7 @@ pub const PLAIN: Export = Export {
     merged: false,
     last_only: false,
     stuck: false,
+    weights: Weights::Float,
     adapter: None,
 };
 

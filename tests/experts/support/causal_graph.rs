@@ -1,6 +1,6 @@
 //! The graph of the tiny causal language model of [`causal`](super::causal).
 
-use super::causal::{Export, HEAD, HEADS, POSITIONS, WIDTH, WORDS, id, lora, numbers};
+use super::causal::{Export, HEAD, HEADS, POSITIONS, WIDTH, WORDS, Weights, id, lora, numbers};
 use super::{BOOL, FLOAT, FLOAT16, Graph, INT32, INT64, turn};
 
 /// Returns what a token adds to the logits of the next one: the words of a verdict follow `Answer:`, and codes follow it.
@@ -57,18 +57,53 @@ fn embed(graph: Graph, export: &Export) -> Graph {
 }
 
 /// Adds `query`, `new_key` and `new_value`, each \[rows, tokens, width\].
-fn project(graph: Graph) -> Graph {
-    let square = [WIDTH as i64, WIDTH as i64];
+fn project(graph: Graph, export: &Export) -> Graph {
     let matrix = |graph: Graph, name: &str, seed: u64, output: &str| {
-        graph.floats(name, &square, &numbers(seed, WIDTH * WIDTH, 1.0)).node(
-            "MatMul",
-            &["state", name],
-            output,
-        )
+        let weights = numbers(seed, WIDTH * WIDTH, 1.0);
+        match export.weights {
+            Weights::Float => product(graph, name, &weights, output),
+            Weights::Rounded => {
+                let levels = weights.iter().map(|weight| (f32::from(level(*weight)) - 8.0) * STEP);
+                product(graph, name, &levels.collect::<Vec<_>>(), output)
+            }
+            Weights::FourBits => packed_product(graph, name, &weights, output),
+        }
     };
     let graph = matrix(graph, "w_query", 3, "query");
     let graph = matrix(graph, "w_key", 4, "new_key");
     matrix(graph, "w_value", 7, "new_value")
+}
+
+/// The distance of two weights of four bits.
+const STEP: f32 = 0.125;
+
+/// Returns the level of a weight, from 0 to 15; 8 is zero.
+fn level(weight: f32) -> u8 {
+    (weight / STEP + 8.0).round().clamp(0.0, 15.0) as u8
+}
+
+/// Adds the product of `state` and a square matrix in float32.
+fn product(graph: Graph, name: &str, weights: &[f32], output: &str) -> Graph {
+    let square = [WIDTH as i64, WIDTH as i64];
+    graph.floats(name, &square, weights).node("MatMul", &["state", name], output)
+}
+
+/// Adds the product of `state` and a square matrix of four bits a weight: one block for each column, two levels in a byte.
+fn packed_product(graph: Graph, name: &str, weights: &[f32], output: &str) -> Graph {
+    let (width, scales) = (WIDTH as i64, format!("{name}_scales"));
+    let column = |at: usize| (0..WIDTH).map(move |row| level(weights[row * WIDTH + at])).collect::<Vec<_>>();
+    let packed: Vec<u8> = (0..WIDTH)
+        .flat_map(|at| column(at).chunks(2).map(|two| two[0] | two[1] << 4).collect::<Vec<_>>())
+        .collect();
+    graph
+        .unsigned_bytes(name, &[width, 1, width / 2], &packed)
+        .floats(&scales, &[width], &[STEP; WIDTH])
+        .contrib_node(
+            "MatMulNBits",
+            &["state", name, &scales],
+            &[output],
+            &[("K", WIDTH as u64), ("N", WIDTH as u64), ("bits", 4), ("block_size", WIDTH as u64)],
+        )
 }
 
 /// Adds inputs and outputs for the past. `past_key` and `past_value` are float32.
@@ -257,7 +292,7 @@ pub fn causal(export: &Export) -> Vec<u8> {
     if export.merged {
         graph = graph.input("use_cache_branch", BOOL, &[1]).node("Identity", &["use_cache_branch"], "branch");
     }
-    graph = project(graph);
+    graph = project(graph, export);
     if export.past {
         graph = past(graph, export);
     }

@@ -28,6 +28,7 @@ mod proto {
 use proto::{bytes, int, text};
 
 pub const FLOAT: u64 = 1;
+pub const UINT8: u64 = 2;
 pub const INT8: u64 = 3;
 pub const INT16: u64 = 5;
 pub const INT64: u64 = 7;
@@ -93,6 +94,10 @@ impl Graph {
         self.constant(name, INT64, shape, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
     }
 
+    pub fn unsigned_bytes(self, name: &str, shape: &[i64], values: &[u8]) -> Self {
+        self.constant(name, UINT8, shape, values)
+    }
+
     pub fn words(mut self, name: &str, words: &[&str]) -> Self {
         let mut tensor = [int(1, words.len() as u64), int(2, STRING), text(8, name)].concat();
         tensor.extend(words.iter().flat_map(|word| text(6, word)));
@@ -134,7 +139,7 @@ impl Graph {
     ) -> Self {
         let mut node: Vec<u8> = inputs.iter().flat_map(|name| text(1, name)).collect();
         node.extend(outputs.iter().flat_map(|name| text(2, name)));
-        node.extend([text(3, op), text(4, op), text(7, "com.microsoft")].concat());
+        node.extend([text(3, outputs[0]), text(4, op), text(7, "com.microsoft")].concat());
         for (name, value) in attributes {
             node.extend(bytes(5, &[text(1, name), int(3, *value), int(20, 2)].concat()));
         }

@@ -58,7 +58,15 @@ fn partner(manifests: &[(PathBuf, Manifest)], leader: usize) -> Result<Option<us
     let (path, manifest) = &manifests[leader];
     let Some(joint) = manifest.joint() else { return Ok(None) };
     let is_partner = |(_, other): &(PathBuf, Manifest)| other.id == joint.encoder;
-    let Some(place) = manifests.iter().position(is_partner) else { return Ok(None) };
+    let Some(place) = manifests.iter().position(is_partner) else {
+        let (encoder, partner) = (&manifest.id, &joint.encoder);
+        tracing::info!(
+            encoder,
+            partner,
+            "the learner's features are of one encoder: its partner is not on the panel"
+        );
+        return Ok(None);
+    };
     match &manifests[place].1.body {
         Body::Encoder { features, .. } if features.part.is_some() && place != leader => Ok(Some(place)),
         _ => Err(PanelError::Manifest {

@@ -102,8 +102,8 @@ def set_up_guards() -> None:
     import build
     build.build(MODELS, plan=build.guard_steps())
     ids = ", ".join(f'"{name}"' for name, _, _ in build.guard_steps())
-    say("They are on every panel that reads this folder and has no `only`, in shadow: they are measured, and their votes\n"
-        f"have no weight. To give them weight, set in [experts]: voting = [{ids}]")
+    say("They are on every panel that reads this folder and has no `only`, in shadow: they are measured on the events that\n"
+        f"are drawn (experts.explore), and their votes have no weight. To give them weight, set in [experts]: voting = [{ids}]")
 
 
 def main() -> int:

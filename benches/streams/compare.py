@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 # Stream -> the experts that were trained on its source.
-HOME = json.loads((Path(__file__).parent / "trained_on.json").read_text())
+TRAINED_ON = json.loads((Path(__file__).parent / "trained_on.json").read_text())
 FIRST, PLACES, DIMENSIONS = 40, 24, 384
 # The least share of a stream's rounds on which a best expert voted.
 AWAKE = .95
@@ -87,7 +87,7 @@ def mistakes(make, read, unsafe):
 
 
 def strangers(line, stream):
-    votes = {name: vote for name, vote in line["votes"].items() if name not in HOME.get(stream, [])}
+    votes = {name: vote for name, vote in line["votes"].items() if name not in TRAINED_ON.get(stream, [])}
     return line | {"votes": votes}
 
 

@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::experts::reads;
+use super::experts::{is_shadow, reads};
 use super::print::{self, Output, printable};
 use super::{ConfigArgs, Failure, run};
 use crate::codec::{self, Encoding, MAX_EVENT, MAX_LABEL, Received, time::format_millis};
@@ -156,7 +156,7 @@ fn predictable_draws(policy: &Policy) -> (Value, String) {
 
 fn expert(expert: &ExpertInfo, config: &Config) -> (Value, String) {
     let (id, kind, provider, state) = (&expert.id, expert.kind.word(), &expert.provider, expert.state.word());
-    let shadow = config.experts.is_shadow(id, expert.shadow);
+    let shadow = is_shadow(expert, config);
     let in_shadow = if shadow { ", in shadow" } else { "" };
     let line = format!("expert {id}: {kind}, {provider}, {state}{in_shadow}{}", reads(expert));
     let roles: Vec<_> = expert.roles.iter().map(|role| role.word()).collect();

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::print::{self, Output};
 use super::{ConfigArgs, Failure, run};
+use crate::config::Config;
 use crate::core::event::Role;
 use crate::core::hash::hex;
 use crate::core::vote::Outcome;
@@ -40,17 +41,21 @@ enum Action {
 pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
     match &args.command {
         Action::List { config, output: Output::Json } => {
-            let panel = run::panel(&config.load()?.config)?;
-            print::json(&panel.experts().iter().map(as_json).collect::<Vec<_>>())?;
+            let config = config.load()?.config;
+            let panel = run::panel(&config)?;
+            let each = panel.experts().iter().map(|expert| as_json(expert, is_shadow(expert, &config)));
+            print::json(&each.collect::<Vec<_>>())?;
         }
         Action::List { config, output: Output::Text } => {
-            let panel = run::panel(&config.load()?.config)?;
+            let config = config.load()?.config;
+            let panel = run::panel(&config)?;
             outln!("{:<18} {:<11} {:<10} {:>5}  what", "expert", "kind", "state", "AUC");
             for expert in panel.experts() {
                 let auc = expert.auc.map_or_else(|| "-".into(), |auc| format!("{auc:.3}"));
                 let (id, kind, state) = (&expert.id, expert.kind.word(), expert.state.word());
                 let (what, licence, reads) = (&expert.description, &expert.licence, reads(expert));
-                outln!("{id:<18} {kind:<11} {state:<10} {auc:>5}  {what} ({licence}){reads}");
+                let shadow = if is_shadow(expert, &config) { "; in shadow" } else { "" };
+                outln!("{id:<18} {kind:<11} {state:<10} {auc:>5}  {what} ({licence}){reads}{shadow}");
             }
             print_encoder(&panel);
         }
@@ -116,12 +121,18 @@ fn languages(languages: &Languages) -> Value {
     }
 }
 
+/// Returns `true` for an expert in shadow mode.
+pub fn is_shadow(expert: &ExpertInfo, config: &Config) -> bool {
+    config.experts.is_shadow(&expert.id, expert.begins_in_shadow)
+}
+
 /// Returns an expert as JSON.
-fn as_json(expert: &ExpertInfo) -> Value {
+fn as_json(expert: &ExpertInfo, shadow: bool) -> Value {
     json!({
         "id": expert.id,
         "kind": expert.kind.word(),
         "state": expert.state.word(),
+        "shadow": shadow,
         "auc": expert.auc,
         "description": expert.description,
         "licence": expert.licence,

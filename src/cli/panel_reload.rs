@@ -110,7 +110,8 @@ impl PanelReloader {
             }
         }
         let config = PanelConfig { require_all: true, ..panel_config(&experts) };
-        tracing::info!(shadow = experts.shadow.join(", "), "experts are loaded beside the panel in force");
+        let (shadow, voting) = (experts.shadow.join(", "), experts.voting.join(", "));
+        tracing::info!(shadow, voting, "experts are loaded beside the panel in force");
         let thread =
             std::thread::Builder::new().name("panel-aside".into()).spawn(move || Panel::open(config));
         let thread =
@@ -124,7 +125,7 @@ impl PanelReloader {
         let before = self.panel.now();
         validate_shadow(&panel, &experts).map_err(|Failure { error, .. }| error)?;
         let handle = PanelHandle::new(panel, &experts);
-        validate_successor(&before.panel, &handle)?;
+        validate_successor(&before.panel, &handle, &experts.voting)?;
         validate_policies(policies, &handle.experts())?;
         let is_old = |id: &String| before.panel.experts().iter().any(|expert| expert.id == *id);
         for expert in handle.experts() {
@@ -164,7 +165,7 @@ impl Drop for PanelReloader {
 }
 
 /// Refuses a panel that differs from the one before it by more than experts in shadow mode.
-fn validate_successor(before: &Panel, after: &PanelHandle) -> anyhow::Result<()> {
+fn validate_successor(before: &Panel, after: &PanelHandle, voting: &[String]) -> anyhow::Result<()> {
     let (shadow, after) = (&after.shadow, &after.panel);
     for old in before.experts() {
         let new = after.experts().iter().find(|expert| expert.id == old.id);
@@ -176,11 +177,23 @@ fn validate_successor(before: &Panel, after: &PanelHandle) -> anyhow::Result<()>
             "expert {} has another model than on the running panel: give the new model another id, or restart",
             old.id
         );
+        ensure!(
+            new.begins_in_shadow == old.begins_in_shadow,
+            "the manifest of expert {} has another `shadow` than on the running panel: use experts.shadow or \
+             experts.voting instead, or restart",
+            old.id
+        );
     }
     for new in after.experts() {
         if before.experts().iter().any(|expert| expert.id == new.id) {
             continue;
         }
+        ensure!(
+            !voting.contains(&new.id),
+            "expert {} is new, and a new expert begins in shadow: remove it from experts.voting and name it in \
+             experts.shadow, or restart",
+            new.id
+        );
         ensure!(
             shadow.contains(&new.id),
             "expert {} is new and not in shadow: name it in experts.shadow, or restart",

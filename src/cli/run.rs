@@ -20,7 +20,7 @@ use crate::learn::Learn;
 use crate::ops::{Exit, Hangup, Health, Server, Shutdown, descriptors, health, metrics, telemetry, traces};
 use crate::panics;
 use crate::report;
-use crate::score::{PanelHandle, Score};
+use crate::score::{PanelHandle, Score, in_shadow};
 use crate::serve::{self as moderation, Moderation};
 
 /// Returns the settings of the panel.
@@ -84,10 +84,10 @@ pub fn validate_shadow(panel: &Panel, settings: &Experts) -> Result<(), Failure>
     if let Some(both) = settings.voting.iter().find(|id| settings.shadow.contains(id)) {
         return wrong(anyhow!("experts.shadow and experts.voting both name {both}: remove it from one"));
     }
-    if !experts.is_empty() && experts.iter().all(|one| settings.is_shadow(&one.id, one.shadow)) {
+    if !experts.is_empty() && in_shadow(panel, settings).len() == experts.len() {
         return wrong(anyhow!(
-            "the whole panel is in shadow: no expert would be left to decide. Shorten experts.shadow, or name \
-             experts whose manifests put them in shadow in experts.voting"
+            "the whole panel is in shadow: no expert would be left to decide; remove one from experts.shadow, or name \
+             one whose manifest says `shadow = true` in experts.voting"
         ));
     }
     Ok(())
@@ -331,6 +331,9 @@ impl Roles {
         for expert in panel.experts() {
             let (provider, state) = (&expert.provider, expert.state.word());
             tracing::info!(expert = expert.id, provider, state, "expert");
+        }
+        for expert in in_shadow(&panel, &config.experts) {
+            tracing::info!(expert, "in shadow: its votes have no weight");
         }
         let handle = PanelHandle::in_force(panel, &config.experts);
         let reloader = PanelReloader::new(handle.clone(), args, &config.experts)?;

@@ -223,8 +223,8 @@ pub struct Experts {
     pub only: Vec<String>,
     /// The experts that, besides the rules, are asked even when the panel is shrunk under load.
     pub cheap: Vec<String>,
-    /// The ids of the experts in shadow mode: they vote and are measured, and their votes have no weight. A running
-    /// scorer follows changes of this setting.
+    /// The ids of experts that are put in shadow mode, besides those whose manifests say `shadow = true`: they vote and
+    /// are measured, and their votes have no weight. A running scorer follows changes of this setting.
     pub shadow: Vec<String>,
     /// The ids of experts whose votes have weight although their manifests put them in shadow mode. A running scorer
     /// follows changes of this setting.

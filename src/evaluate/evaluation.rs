@@ -1,5 +1,7 @@
 //! The judges on the samples of files, as they are and under attack.
 
+use std::collections::BTreeSet;
+
 use super::EvaluateError;
 use super::ask::{Answers, Votes};
 use super::attacks::Attack;
@@ -8,7 +10,7 @@ use super::judge::{Round, attacked_scores, scores, votes_and_majority};
 use super::layout::{Dimension, Sample};
 use crate::core::event::Conversation;
 use crate::core::learners::{Learner, LearnerSpec, SpecError};
-use crate::experts::{ExpertInfo, Panel};
+use crate::experts::Panel;
 
 /// The policy under whose name keyed draws of the learner are made.
 const POLICY: &str = "evaluate";
@@ -22,8 +24,8 @@ pub(super) struct Experts<'a> {
 }
 
 impl<'a> Experts<'a> {
-    pub(super) fn new(panel: &'a Panel, is_shadow: &dyn Fn(&ExpertInfo) -> bool) -> Self {
-        let awake = panel.experts().iter().enumerate().filter(|(_, expert)| !is_shadow(expert));
+    pub(super) fn new(panel: &'a Panel, shadow: &BTreeSet<String>) -> Self {
+        let awake = panel.experts().iter().enumerate().filter(|(_, expert)| !shadow.contains(&expert.id));
         Self {
             awake: awake.map(|(at, _)| at).collect(),
             all: panel.experts().iter().map(|expert| expert.id.as_str()).collect(),

@@ -1,6 +1,6 @@
 //! The evaluation of labelled files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use super::layout::Sample;
 use super::report::Report;
 use super::samples::{Files, Samples};
 use super::{EvaluateError, streams, unavailable, write};
-use crate::experts::{ExpertInfo, Panel};
+use crate::experts::Panel;
 use crate::ops::stdout::{self, errln, outln};
 use crate::rows::is_same_file;
 
@@ -22,8 +22,7 @@ use crate::rows::is_same_file;
 pub(super) fn run(
     args: &EvaluateArgs,
     limit: Option<usize>,
-    open: &dyn Fn() -> Result<Panel, EvaluateError>,
-    is_shadow: &dyn Fn(&ExpertInfo) -> bool,
+    open: &dyn Fn() -> Result<(Panel, BTreeSet<String>), EvaluateError>,
 ) -> Result<(), EvaluateError> {
     let learner = args.learner()?;
     let stream = args.streams.as_deref().map(|folder| stream_path(folder, &args.files));
@@ -35,8 +34,8 @@ pub(super) fn run(
         }
     }
     let read = samples(args, limit)?;
-    let panel = open()?;
-    let experts = Experts::new(&panel, is_shadow);
+    let (panel, shadow) = open()?;
+    let experts = Experts::new(&panel, &shadow);
     let mut attacks = args.attack.clone();
     attacks.sort_unstable();
     attacks.dedup();
@@ -47,7 +46,7 @@ pub(super) fn run(
     let answers = ask(&panel, all.map(Into::into), &args.cache)?;
     let evaluation = Evaluation::new(&learner, &experts, &read.samples, &answers)?;
     if let Some(path) = &stream {
-        write_stream(path, &panel, &read.samples, &evaluation.asked)?;
+        write_stream(path, (&panel, &shadow), &read.samples, &evaluation.asked)?;
     }
     let mut figures = evaluation.figures()?;
     if !attacked.is_empty() {
@@ -87,7 +86,7 @@ fn samples(args: &EvaluateArgs, limit: Option<usize>) -> Result<Samples, Evaluat
 /// Writes the samples as a label stream, in the order in which the learner learns.
 fn write_stream(
     path: &Path,
-    panel: &Panel,
+    (panel, shadow): (&Panel, &BTreeSet<String>),
     samples: &[Sample],
     asked: &[Asked<'_>],
 ) -> Result<(), EvaluateError> {
@@ -100,7 +99,10 @@ fn write_stream(
         let count = seen.entry(&sample.id).or_default();
         *count += 1;
         let id = if *count == 1 { sample.id.clone() } else { format!("{}#{count}", sample.id) };
-        let line = streams::line(&experts, encoder.as_ref(), &id, &sample.target.into(), asked.all);
+        let mut line = streams::line(&experts, encoder.as_ref(), &id, &sample.target.into(), asked.all);
+        if let (false, Some(line)) = (shadow.is_empty(), line.as_object_mut()) {
+            line.insert("shadow".into(), shadow.iter().cloned().collect());
+        }
         writeln!(out, "{line}").expect("writing to memory cannot fail");
     }
     std::fs::write(path, out).map_err(|error| unavailable(path, &error))

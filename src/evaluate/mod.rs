@@ -28,6 +28,7 @@ mod sets;
 mod streams;
 mod table;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ use thiserror::Error;
 
 pub use self::args::EvaluateArgs;
 pub use self::attacks::Attack;
-use crate::experts::{ExpertInfo, Panel, PanelConfig};
+use crate::experts::{Panel, PanelConfig};
 
 /// The time that a run of an expert may take. No decision waits for it, so a slow machine must not leave texts without votes.
 const RUN_TIMEOUT: Duration = Duration::from_secs(600);
@@ -59,19 +60,17 @@ pub enum EvaluateError {
     Gate(String),
 }
 
-/// The configured experts, for files.
+/// The configured experts.
 pub struct EvaluateContext {
     /// The panel; `None` for the experts in the folder `--models`.
     pub panel: Option<PanelConfig>,
-    /// Returns `true` for an expert in shadow mode. It is measured, and majority and the learner do not use its votes.
-    pub is_shadow: Box<dyn Fn(&ExpertInfo) -> bool>,
+    /// Returns the ids of the experts in shadow mode. They are measured, and majority and the learner do not use their
+    /// votes. Aegis's own sets are measured without them.
+    pub in_shadow: InShadow,
 }
 
-impl Default for EvaluateContext {
-    fn default() -> Self {
-        Self { panel: None, is_shadow: Box::new(|expert| expert.shadow) }
-    }
-}
+/// Returns the ids of a panel's experts in shadow mode, or an error if the configuration does not fit the panel.
+pub type InShadow = Box<dyn Fn(&Panel) -> Result<BTreeSet<String>, EvaluateError>>;
 
 /// Evaluates, prints the tables, and writes the files that the flags name.
 ///
@@ -79,18 +78,31 @@ impl Default for EvaluateContext {
 /// Returns an error if experts or texts are missing, if a file cannot be written, if rows or fields are wrong, if an attack
 /// costs too much recall, or, for the held-out sets, if two experts are too similar.
 pub fn run(args: &EvaluateArgs, context: EvaluateContext) -> Result<(), EvaluateError> {
-    let EvaluateContext { panel, is_shadow } = context;
+    let EvaluateContext { panel, in_shadow } = context;
     let config = panel.unwrap_or_else(|| PanelConfig::new(&args.models));
-    let open = || {
-        let config = PanelConfig { require_all: true, cache: 0, timeout: RUN_TIMEOUT, ..config.clone() };
+    let open = |only: Option<Vec<String>>| {
+        let only = only.or_else(|| config.only.clone());
+        let config =
+            PanelConfig { only, require_all: true, cache: 0, timeout: RUN_TIMEOUT, ..config.clone() };
         Panel::open(config)
             .map_err(|error| EvaluateError::Unavailable(format!("{error} (`make setup` brings the experts)")))
     };
     let limit = args.texts.map(|texts| texts as usize);
     if args.files.is_empty() {
-        return held_out::run(args, &open()?, limit.unwrap_or(HELD_OUT_TEXTS));
+        let mut panel = open(None)?;
+        let shadow = in_shadow(&panel)?;
+        if !shadow.is_empty() {
+            let ids = panel.experts().iter().map(|expert| &expert.id);
+            panel = open(Some(ids.filter(|id| !shadow.contains(*id)).cloned().collect()))?;
+        }
+        return held_out::run(args, &panel, limit.unwrap_or(HELD_OUT_TEXTS));
     }
-    files::run(args, limit, &open, &is_shadow)
+    let open = || {
+        let panel = open(None)?;
+        let shadow = in_shadow(&panel)?;
+        Ok((panel, shadow))
+    };
+    files::run(args, limit, &open)
 }
 
 fn unavailable(path: &Path, error: &std::io::Error) -> EvaluateError {

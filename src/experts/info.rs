@@ -74,8 +74,8 @@ pub struct ExpertInfo {
     pub languages: Languages,
     /// When it is asked.
     pub ask: Ask,
-    /// Its manifest puts it in shadow mode.
-    pub shadow: bool,
+    /// Its manifest puts it in shadow mode. The configuration can say otherwise.
+    pub begins_in_shadow: bool,
     /// The AUC on the data set that its manifest names, if it names one.
     pub auc: Option<f64>,
     /// The execution provider that runs it: `cpu`, `cuda:0`, or `-` for rules and remote experts.
@@ -104,7 +104,7 @@ impl ExpertInfo {
             roles: Role::ALL.to_vec(),
             languages: Languages::All,
             ask: Ask::WhenDecisive,
-            shadow: false,
+            begins_in_shadow: false,
             auc: None,
             provider: "cpu".to_owned(),
             state: State::Loaded,
@@ -147,7 +147,7 @@ impl ExpertInfo {
             roles: manifest.roles.clone(),
             languages: manifest.languages.clone(),
             ask: manifest.ask,
-            shadow: manifest.shadow,
+            begins_in_shadow: manifest.shadow,
             auc: manifest.quality.get("auc").and_then(toml::Value::as_float),
             provider: provider.to_owned(),
             state: State::Loaded,

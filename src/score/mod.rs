@@ -77,7 +77,7 @@ use crate::registry::{Encodings, Registry, RegistryError};
 pub use attached::RecordKey;
 pub use error::ScoreError;
 pub use file::{FileOutcome, FileScorer};
-pub use panel_handle::PanelHandle;
+pub use panel_handle::{PanelHandle, in_shadow};
 use pipeline::ScorePipeline;
 pub use requests::{Answer, Request, RequestScorer};
 

@@ -15,12 +15,19 @@ pub struct PanelHandle {
     pub shadow: BTreeSet<String>,
 }
 
+/// Returns the ids of the panel's experts in shadow mode.
+#[must_use]
+pub fn in_shadow(panel: &Panel, settings: &Experts) -> BTreeSet<String> {
+    let experts = panel.experts().iter();
+    let shadow = experts.filter(|one| settings.is_shadow(&one.id, one.begins_in_shadow));
+    shadow.map(|one| one.id.clone()).collect()
+}
+
 impl PanelHandle {
     /// Combines a panel with the settings that say which of its experts are in shadow mode.
     #[must_use]
     pub fn new(panel: Arc<Panel>, settings: &Experts) -> Self {
-        let in_shadow = panel.experts().iter().filter(|one| settings.is_shadow(&one.id, one.shadow));
-        let shadow = in_shadow.map(|one| one.id.clone()).collect();
+        let shadow = in_shadow(&panel, settings);
         Self { panel, shadow }
     }
 

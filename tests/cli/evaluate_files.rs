@@ -186,6 +186,29 @@ fn experts_in_shadow_mode_are_measured_and_not_used() {
     assert_eq!(judges["majority"]["brier"], json!(0.2));
 }
 
+#[test]
+fn experts_whose_manifests_put_them_in_shadow_are_not_used_unless_the_configuration_says_so() {
+    let desk = Desk::new();
+    let manifest = desk.folder.path().join("models/lenient/manifest.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, text.replace("kind = ", "shadow = true\nkind = ")).unwrap();
+    let rows = desk.put("rows.jsonl", lines());
+    let brier = |lists: &str| {
+        fs::write(&desk.config, format!("[experts]\nfolder = \"models\"\n{lists}")).unwrap();
+        desk.figures(&rows, "")["judges"]["majority"]["brier"].clone()
+    };
+    assert_eq!(brier(""), json!(0.2));
+    assert_ne!(brier("voting = [\"lenient\"]\n"), json!(0.2));
+    for (lists, words) in [
+        ("shadow = [\"strict\"]\n", "the whole panel is in shadow"),
+        ("voting = [\"lenjent\"]\n", "experts.voting names lenjent"),
+    ] {
+        fs::write(&desk.config, format!("[experts]\nfolder = \"models\"\n{lists}")).unwrap();
+        let ran = desk.evaluate(&rows, "");
+        assert!(ran.code == Some(64) && ran.notes.contains(words), "{:?} {}", ran.code, ran.notes);
+    }
+}
+
 /// Requests that name a harm, and others, in the bundled experts' own domain.
 fn requests() -> String {
     let harmful = [

@@ -209,5 +209,37 @@ fn an_expert_whose_manifest_puts_it_in_shadow_votes_when_the_configuration_says_
     shadow(&site, "");
     set(&site, "voting", "");
     decided(&site, &mut sent, "the shadow", rests);
-    taken(&site, 2);
+}
+
+#[test]
+fn a_new_expert_whose_manifest_puts_it_in_shadow_is_taken_in_shadow_only() {
+    let site = Site::new("shyer", "");
+    let score = site.start("score");
+    let mut sent = 0;
+    decided(&site, &mut sent, "a decision", |_| true);
+
+    expert_with(&site, "shy", None, "shadow = true\n");
+    set(&site, "voting", "\"shy\"");
+    refused(&site, 1, "expert shy is new, and a new expert begins in shadow");
+    // One change of the file, so that no state between the two lists is read.
+    let text = fs::read_to_string(site.path("aegis.toml")).unwrap();
+    fs::write(site.path("aegis.toml"), text.replace("voting = ", "shadow = ")).unwrap();
+    let rests =
+        |decision: &Decision| decision.votes.len() == 3 && standing(decision)[1] == ("shy", true, 0.0);
+    decided(&site, &mut sent, "its vote", rests);
+    let text = fs::read_to_string(site.path("aegis.toml")).unwrap();
+    fs::write(site.path("aegis.toml"), text.replace("shadow = ", "voting = ")).unwrap();
+    let votes = |decision: &Decision| matches!(standing(decision)[1], ("shy", false, weight) if weight > 0.0);
+    decided(&site, &mut sent, "its weight", votes);
+
+    // An edited manifest gives no expert weight, and takes none.
+    expert(&site, "shy", None);
+    expert(&site, "later", None);
+    shadow(&site, "\"later\"");
+    refused(&site, 2, "the manifest of expert shy has another `shadow` than on the running panel");
+    expert_with(&site, "shy", None, "shadow = true\n");
+    score.signal("HUP");
+    let four =
+        |decision: &Decision| decision.votes.len() == 4 && standing(decision)[0] == ("later", true, 0.0);
+    decided(&site, &mut sent, "another vote", four);
 }

@@ -307,7 +307,7 @@ impl Process {
 
     /// Waits until the log contains one of these messages.
     pub fn says_one_of(&mut self, messages: &[&str]) {
-        let what = messages.join("\" or \"");
+        let what = messages.join(", or ");
         self.until(&what, |process| {
             let log = process.log();
             messages.iter().any(|message| log.contains(message)).then_some(())
@@ -351,7 +351,7 @@ pub fn poll<T>(mut look: impl FnMut() -> Result<T, String>) -> T {
 }
 
 /// Polls until `left` returns `None`, for work whose duration depends on the machine. Panics if what it returns has not
-/// changed for the [`FAIL_SAFE`].
+/// changed for the [`FAIL_SAFE`]. What it returns must not come back to an earlier value.
 pub fn wait_while_it_changes<T: PartialEq + Debug>(what: &str, mut left: impl FnMut() -> Option<T>) {
     let mut seen = left();
     while seen.is_some() {

@@ -1,7 +1,7 @@
 //! The mistakes of a learner that sees only some labels: the tables of docs/learning.md.
 //!
 //! ```sh
-//! cargo bench -p aegis-core --bench labels -- target/streams/*.jsonl
+//! cargo bench -p aegis-core --bench labels -- --strangers --orders 10 $PWD/target/streams/*.jsonl
 //! ```
 //!
 //! Each stream is played in several orders. Three samplings ask for the same share of the labels: a flat draw; the events
@@ -15,6 +15,7 @@
 //! another learner, and `--strangers` leaves out experts that were trained on a stream's source.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use aegis_core::draw::Draws;
@@ -214,7 +215,7 @@ impl Run {
                 "--votes" => run.texts = vec![false],
                 "--text" => run.texts = vec![true],
                 "--strangers" => run.strangers = true,
-                "--orders" => run.orders = value().parse().expect("a number"),
+                "--orders" => run.orders = value().parse::<NonZeroU32>().expect("at least one order").get(),
                 "--learner" => run.learner = value().parse().expect("a learner"),
                 "--bench" => {}
                 _ => run.paths.push(arg),
@@ -283,7 +284,8 @@ impl MeanLog {
         let count = logs.len() as f64;
         let mean = logs.iter().sum::<f64>() / count;
         let squares: f64 = logs.iter().map(|log| (log - mean).powi(2)).sum();
-        Self { mean, variance: squares / (count - 1.0) / count }
+        // One order has no variance.
+        Self { mean, variance: squares / (count - 1.0).max(1.0) / count }
     }
 
     /// The mean over independent means.
@@ -312,7 +314,7 @@ impl Audits {
 
     fn print(&self) {
         let shares = SHARES.map(|share| format!("{:.0} %", 100.0 * share));
-        println!("\n| both, of the margin alone | {} |", shares.join(" | "));
+        println!("\n| mistakes with both / with the margin alone | {} |", shares.join(" | "));
         println!("|{}", "---|".repeat(1 + SHARES.len()));
         for (name, ratios) in &self.streams {
             println!("| {name} | {} |", ratios.map(MeanLog::cell).join(" | "));

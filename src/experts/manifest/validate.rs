@@ -264,7 +264,10 @@ impl Validator<'_> {
         Ok(raw.ask.unwrap_or(Ask::default_of(raw.kind)))
     }
 
-    /// Whether the expert begins in shadow mode. An encoder does not vote.
+    /// Returns `true` if the expert begins in shadow mode.
+    ///
+    /// # Errors
+    /// Returns an error if an encoder says so, because it does not vote.
     pub(super) fn shadow(&self, raw: &RawManifest) -> Result<bool, PanelError> {
         self.forbid(raw.kind == Kind::Encoder && raw.shadow, "shadow", raw.kind)?;
         Ok(raw.shadow)

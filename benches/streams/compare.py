@@ -105,8 +105,9 @@ def row(aegis, path, batch, strange):
         if unsafe.min() != unsafe.max():
             for kind, make in models():
                 least[kind] = min(least.get(kind, len(lines)), mistakes(make, read[kind], unsafe))
+    harmful = sum(bool(line["unsafe"]) for line in lines)
     cells = [
-        path.stem, f"{len(lines):,}", f"{100 * sum(line['unsafe'] for line in lines) / len(lines):.0f} %",
+        path.stem, f"{len(lines):,}", f"{100 * harmful / len(lines):.0f} %", f"{min(harmful, len(lines) - harmful):,}",
         f"{best['mistakes']:,} `{name}`", f"{votes['mistakes']:,} ({votes['brier']:.3f})",
         f"**{text['mistakes']:,}** ({text['brier']:.3f})",
         *(f"{least[kind]:,}" if kind in least else "" for kind in ("votes", "text") if batch),
@@ -117,7 +118,7 @@ def row(aegis, path, batch, strange):
 def main():
     words = [word for word in sys.argv[1:] if not word.startswith("--")]
     batch, strange = "--no-batch" not in sys.argv, "--strangers" in sys.argv
-    heads = ["stream", "rounds", "unsafe", "best expert", "default, votes alone", "**default, with text**"]
+    heads = ["stream", "rounds", "unsafe", "one answer for all", "best expert", "default, votes alone", "**default, with text**"]
     heads += ["batch, votes alone", "batch, with text"] if batch else []
     print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
     warnings.filterwarnings("ignore")

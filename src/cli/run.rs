@@ -78,7 +78,9 @@ pub fn validate_shadow(panel: &Panel, settings: &Experts) -> Result<(), Failure>
     let wrong = |error| Err(Failure { exit: Exit::Config, error });
     for (setting, ids) in [("shadow", &settings.shadow), ("voting", &settings.voting)] {
         if let Some(unknown) = ids.iter().find(|id| !experts.iter().any(|expert| expert.id == **id)) {
-            return wrong(anyhow!("experts.{setting} names {unknown}, which is no expert of the panel"));
+            return wrong(anyhow!(
+                "experts.{setting} names {unknown}, which is no expert of the panel: `aegis experts list` shows its experts"
+            ));
         }
     }
     if let Some(both) = settings.voting.iter().find(|id| settings.shadow.contains(id)) {
@@ -332,10 +334,10 @@ impl Roles {
             let (provider, state) = (&expert.provider, expert.state.word());
             tracing::info!(expert = expert.id, provider, state, "expert");
         }
-        for expert in in_shadow(&panel, &config.experts) {
+        let handle = PanelHandle::in_force(panel, &config.experts);
+        for expert in &handle.now().shadow {
             tracing::info!(expert, "in shadow: its votes have no weight");
         }
-        let handle = PanelHandle::in_force(panel, &config.experts);
         let reloader = PanelReloader::new(handle.clone(), args, &config.experts)?;
         if scores {
             self.health.of("score").set("experts loaded", true);

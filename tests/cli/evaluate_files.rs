@@ -4,6 +4,7 @@ mod formats;
 mod presets;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -198,6 +199,10 @@ fn experts_whose_manifests_put_them_in_shadow_are_not_used_unless_the_configurat
         desk.figures(&rows, "")["judges"]["majority"]["brier"].clone()
     };
     assert_eq!(brier(""), json!(0.2));
+    desk.figures(&rows, "--streams streams");
+    let stream = fs::read_to_string(desk.path("streams/rows.jsonl")).unwrap();
+    let line: Value = serde_json::from_str(stream.lines().next().unwrap()).unwrap();
+    assert_eq!(line["shadow"], json!(["lenient"]));
     assert_ne!(brier("voting = [\"lenient\"]\n"), json!(0.2));
     for (lists, words) in [
         ("shadow = [\"strict\"]\n", "the whole panel is in shadow"),
@@ -207,6 +212,23 @@ fn experts_whose_manifests_put_them_in_shadow_are_not_used_unless_the_configurat
         let ran = desk.evaluate(&rows, "");
         assert!(ran.code == Some(64) && ran.notes.contains(words), "{:?} {}", ran.code, ran.notes);
     }
+}
+
+#[test]
+fn own_sets_are_measured_without_experts_in_shadow() {
+    let desk = Desk::new();
+    symlink(models().join("demo"), desk.folder.path().join("models/demo")).unwrap();
+    let manifest = desk.folder.path().join("models/lenient/manifest.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    let judges = || {
+        let ran = desk.run("evaluate --models models --data none --texts 10 --cache cache");
+        ran.out.lines().find(|line| line.contains("majority")).map(str::to_owned)
+    };
+    let both = "| set | `lenient` | `strict` | majority | default, before | default, online |";
+    assert_eq!(judges().as_deref(), Some(both));
+    fs::write(&manifest, text.replace("kind = ", "shadow = true\nkind = ")).unwrap();
+    let one = "| set | `strict` | majority | default, before | default, online |";
+    assert_eq!(judges().as_deref(), Some(one));
 }
 
 /// Requests that name a harm, and others, in the bundled experts' own domain.

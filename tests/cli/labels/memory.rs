@@ -26,6 +26,7 @@ impl Desk {
         let arguments = ["review", "export", "--format", "jsonl", "--out", out.to_str().unwrap()];
         let mut export = command(&self.folder, &arguments).stderr(Stdio::null()).spawn().unwrap();
         let status = format!("/proc/{}/status", export.id());
+        // The peak only grows. What is added to it after the last reading, in the last milliseconds, is missed.
         let mut most: f64 = 0.0;
         let ended = loop {
             let page = fs::read_to_string(&status).unwrap();

@@ -118,7 +118,7 @@ def row(aegis, path, batch, strange):
 def main():
     words = [word for word in sys.argv[1:] if not word.startswith("--")]
     batch, strange = "--no-batch" not in sys.argv, "--strangers" in sys.argv
-    heads = ["stream", "rounds", "unsafe", "one answer for all", "best expert", "default, votes alone", "**default, with text**"]
+    heads = ["stream", "rounds", "unsafe", "constant prediction", "best expert", "default, votes alone", "**default, with text**"]
     heads += ["batch, votes alone", "batch, with text"] if batch else []
     print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
     warnings.filterwarnings("ignore")

@@ -31,7 +31,7 @@ pub(super) fn run(args: &EvaluateArgs, panel: &Panel, texts: usize) -> Result<()
     let judged = judge::judge(&experts, &sets.held_out, &sets.teaching, &answers)?;
     let judges: Vec<&str> = experts.iter().copied().chain(COMBINED).collect();
     let n = experts.len();
-    let (a, b, alike) = most_alike(&experts, &judged);
+    let alike = most_alike(&experts, &judged);
     let taught = taught(&sets);
     let tables = [
         ("together-sets", page::about(&judged)),
@@ -43,15 +43,17 @@ pub(super) fn run(args: &EvaluateArgs, panel: &Panel, texts: usize) -> Result<()
         ("together-taught", format!("{taught}.\n")),
         (
             "together-alike",
-            format!("The two most alike are `{a}` and `{b}`: {alike:.2}, of at most {MAX_CORRELATION}.\n"),
+            alike.as_ref().map_or_else(|| "No two experts can be compared.\n".into(), Alike::sentence),
         ),
     ];
     for (name, table) in &tables {
         outln!("{name}\n\n{table}");
     }
-    if alike > MAX_CORRELATION {
+    if let Some(Alike { experts: [a, b], correlation }) = &alike
+        && *correlation > MAX_CORRELATION
+    {
         return Err(EvaluateError::Data(format!(
-            "{a} and {b} are too much alike: {alike:.3}, of at most {MAX_CORRELATION}"
+            "{a} and {b} are too much alike: {correlation:.3}, of at most {MAX_CORRELATION}"
         )));
     }
     let Some(folder) = &args.write else { return Ok(()) };
@@ -68,7 +70,9 @@ pub(super) fn run(args: &EvaluateArgs, panel: &Panel, texts: usize) -> Result<()
         text = page::fill(&text, name, table)?;
     }
     write(&path, &text)?;
-    let around = json!({ "texts": texts, "taught": taught, "most_alike": [a, b], "correlation": (alike * 1e4).round() / 1e4 });
+    let correlation = alike.as_ref().map(|pair| (pair.correlation * 1e4).round() / 1e4);
+    let pair = alike.as_ref().map(|pair| pair.experts);
+    let around = json!({ "texts": texts, "taught": taught, "most_alike": pair, "correlation": correlation });
     let figures = format!("{:#}\n", page::json(&judged, &judges, around));
     write(&folder.join("evaluate.json"), &figures)?;
     for (name, title, rows) in charts(&judged, n) {
@@ -105,24 +109,39 @@ fn taught(sets: &Sets) -> String {
     })
 }
 
-/// Returns the two experts with the greatest correlation over all held-out texts, and the correlation. Each text counts
-/// once.
-fn most_alike<'a>(experts: &[&'a str], judged: &[JudgedSet<'_>]) -> (&'a str, &'a str, f64) {
+/// The two experts whose votes are the most similar.
+struct Alike<'a> {
+    experts: [&'a str; 2],
+    /// The correlation of their votes.
+    correlation: f64,
+}
+
+impl Alike<'_> {
+    fn sentence(&self) -> String {
+        let Self { experts: [a, b], correlation } = self;
+        format!("The two most alike are `{a}` and `{b}`: {correlation:.2}, of at most {MAX_CORRELATION}.\n")
+    }
+}
+
+/// Returns the two experts with the greatest correlation over all held-out texts. Each text counts once. `None` if no
+/// two can be compared, e.g. because there is only one.
+fn most_alike<'a>(experts: &[&'a str], judged: &[JudgedSet<'_>]) -> Option<Alike<'a>> {
     let repeats = ["offensive", "XSTest", "SimpleSafetyTests"];
     let once = || judged.iter().filter(|one| !repeats.contains(&one.set.name));
     let all =
         |at: usize| once().filter_map(|one| one.scores.get(at)).flatten().copied().collect::<Vec<f64>>();
-    let votes: Vec<Vec<f64>> = (0..experts.len()).map(all).collect();
-    let mut most = ("", "", f64::NEG_INFINITY);
-    for (at, (a, of_a)) in experts.iter().zip(&votes).enumerate() {
-        for (b, of_b) in experts.iter().zip(&votes).skip(at + 1) {
-            let alike = measures::correlation(of_a, of_b);
-            if alike > most.2 {
-                most = (a, b, alike);
-            }
-        }
-    }
-    most
+    let votes: Vec<(&'a str, Vec<f64>)> =
+        experts.iter().enumerate().map(|(at, expert)| (*expert, all(at))).collect();
+    let pairs = votes.iter().enumerate().flat_map(|(at, (a, of_a))| {
+        let compare = move |(b, of_b): &(&'a str, Vec<f64>)| Alike {
+            experts: [*a, *b],
+            correlation: measures::correlation(of_a, of_b),
+        };
+        votes.iter().skip(at + 1).map(compare)
+    });
+    // Constant votes have no correlation.
+    let correlated = pairs.filter(|pair| pair.correlation.is_finite());
+    correlated.reduce(|most, pair| if pair.correlation > most.correlation { pair } else { most })
 }
 
 /// Returns a row of a chart over the texts of a set for which `keep` returns `true`. `None` if there are none.

@@ -227,7 +227,7 @@ impl Process {
     pub fn stop(mut self) {
         self.signal("TERM");
         let status = self.child.wait().unwrap();
-        assert!(status.success(), "{status}\n{}", self.log());
+        assert!(status.success(), "{status}\n{}{}", self.log(), kernel_log(status));
     }
 
     /// Returns the process id.
@@ -323,6 +323,18 @@ impl Process {
     fn until<T>(&mut self, what: &str, look: impl Fn(&mut Self) -> Option<T>) -> T {
         poll(|| look(self).ok_or_else(|| format!("{what} did not come:\n{}", self.log())))
     }
+}
+
+/// Returns what the kernel logged last about invalid accesses to memory if a signal ended the process, e.g. the thread, the
+/// address and the library. It is empty where that log cannot be read.
+fn kernel_log(status: ExitStatus) -> String {
+    let Some(output) = status.signal().and_then(|_| Command::new("dmesg").output().ok()) else {
+        return String::new();
+    };
+    let log = String::from_utf8_lossy(&output.stdout);
+    let faults: Vec<_> =
+        log.lines().filter(|line| line.contains("segfault") || line.contains("traps:")).collect();
+    faults[faults.len().saturating_sub(5)..].join("\n")
 }
 
 impl Drop for Process {

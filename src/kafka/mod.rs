@@ -13,6 +13,7 @@ pub mod embedded;
 mod failure;
 mod follower;
 mod group_protocol;
+mod leave;
 mod lookup;
 mod membership;
 mod outbox;

@@ -105,7 +105,7 @@ impl Source {
             .create_with_context(Member::default())
             .map_err(|error| SourceError::of(&error, DOING, &all))?;
         consumer.subscribe(topics).map_err(|error| SourceError::of(&error, DOING, &all))?;
-        let membership = Membership::new(consumer, topics);
+        let membership = Membership::new(consumer, connection.group_protocol, topics);
         Ok(Self {
             membership,
             group: group.to_owned(),

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+
 use aegis::kafka::{CommitError, Connection, GroupProtocol, Outbox, Polled, Source, Start};
 
 use super::{committed, consumed, everything, fill, named, once};
@@ -161,4 +164,69 @@ fn a_client_without_an_assignment_commits_nothing(protocol: GroupProtocol) {
         other => panic!("{other:?}"),
     }
     assert_eq!(committed(&member), 0);
+}
+
+/// Returns the number of members of a group.
+fn members(connection: &Connection, group: &str) -> usize {
+    let client: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", &connection.brokers).create().unwrap();
+    let groups = client.fetch_group_list(Some(group), WAIT).unwrap();
+    groups.groups().first().map_or(0, |group| group.members().len())
+}
+
+/// The brokers would otherwise wait for the end of its session, and an answer that comes after the close ends the process
+/// with SIGSEGV.
+#[test]
+fn a_member_without_partitions_leaves_at_once() {
+    let connection = kafka().connection();
+    make(&connection, &[("spare", 1, &[])]);
+    let member = || Source::subscribe(&connection, "spare", &["spare"], Start::Earliest).unwrap();
+    let mut members_of_one = [member(), member()];
+    let until = Instant::now() + WAIT;
+    let poll = |source: &mut Source| drop(source.poll(Duration::from_millis(50)).unwrap());
+    while members(&connection, "spare") < 2 || members_of_one.iter().all(|one| one.assigned().is_empty()) {
+        assert!(Instant::now() < until, "nobody has the partition");
+        members_of_one.iter_mut().for_each(poll);
+    }
+    let (mut active, spare): (Vec<_>, Vec<_>) =
+        members_of_one.into_iter().partition(|one| !one.assigned().is_empty());
+    assert_eq!(spare.len(), 1);
+    drop(spare);
+    assert_eq!(members(&connection, "spare"), 1);
+    active.iter_mut().for_each(poll);
+    drop(active);
+    assert_eq!(members(&connection, "spare"), 0);
+}
+
+/// Whatever the group does at that time: it rebalances all the time, because each member that joins or leaves begins a
+/// rebalance.
+#[test]
+fn members_come_and_go_while_their_group_rebalances() {
+    const MEMBERS: u64 = 12;
+    let connection = Connection {
+        settings: [("heartbeat.interval.ms".to_owned(), "50".to_owned())].into(),
+        ..kafka().connection()
+    };
+    make(&connection, &[("busy", 1, &[])]);
+    let until = Instant::now() + Duration::from_secs(10);
+    std::thread::scope(|scope| {
+        for number in 0..MEMBERS {
+            let connection = &connection;
+            scope.spawn(move || {
+                let group = format!("busy-{}", number / 3);
+                for round in 0.. {
+                    let mut source =
+                        Source::subscribe(connection, &group, &["busy"], Start::Earliest).unwrap();
+                    let stay = Duration::from_millis((number * 97 + round * 331) % 1_500);
+                    let gone = Instant::now() + stay;
+                    while Instant::now() < gone {
+                        source.poll(Duration::from_millis(20)).unwrap();
+                    }
+                    if Instant::now() > until {
+                        break;
+                    }
+                }
+            });
+        }
+    });
 }

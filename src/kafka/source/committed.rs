@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::{Source, Start};
@@ -40,13 +40,20 @@ impl Source {
     /// # Errors
     /// Returns an error if the brokers do not answer within `timeout`. The call can be repeated.
     pub fn rewind(&mut self, timeout: Duration) -> Result<(), SourceError> {
+        const DOING: &str = "go back to committed offsets";
         self.release()?;
         let start = match self.start {
             Start::Earliest => Offset::Beginning,
             Start::Latest => Offset::End,
         };
         self.positions.clear();
-        let failed = |error: KafkaError| SourceError::of(&error, "go back to committed offsets", "");
+        let failed = |error: KafkaError| match error.rdkafka_error_code() {
+            // A time-out has no code. A partition that is just being taken or released cannot seek yet.
+            None | Some(RDKafkaErrorCode::State | RDKafkaErrorCode::PreviousInProgress) => {
+                SourceError::Timeout { doing: DOING, reason: error.to_string() }
+            }
+            Some(_) => SourceError::of(&error, DOING, ""),
+        };
         let mut list = TopicPartitionList::new();
         for ((topic, partition), committed) in self.committed(timeout)? {
             let offset = committed.map_or(start, Offset::Offset);

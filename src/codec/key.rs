@@ -8,16 +8,19 @@ use super::ledger::check_round;
 use crate::core::event::{MAX_ID, check_id};
 use crate::core::ledger::{Key, RoundId};
 
-/// The maximum size of a key, in bytes: four ids with every byte escaped.
-const MAX_KEY: usize = 4 * 6 * MAX_ID + 64;
+/// The maximum size of a key, in bytes: five ids with every byte escaped.
+const MAX_KEY: usize = 5 * 6 * MAX_ID + 64;
 
-/// Writes a key as `[tenant, policy, event, "judged"]`, `[tenant, policy, event, "label", id]` or
-/// `["edit", id]`.
+/// Writes a key as `[tenant, policy, event, "judged"]`, `[tenant, policy, event, "label", id, annotator]`, the same without an
+/// annotator, or `["edit", id]`.
 #[must_use]
 pub fn encode_key(key: &Key) -> Vec<u8> {
     let parts: Vec<&str> = match key {
         Key::Round(round) => vec![&round.tenant, &round.policy, &round.event, "judged"],
-        Key::Label(round, id) => vec![&round.tenant, &round.policy, &round.event, "label", id],
+        Key::Label(round, id, annotator) => {
+            let parts = [&round.tenant, &round.policy, &round.event, "label", id].map(|part: &str| part);
+            parts.into_iter().chain(annotator.as_deref()).collect()
+        }
         Key::Edit(id) => vec!["edit", id],
     };
     Value::from(parts).to_string().into_bytes()
@@ -43,9 +46,11 @@ pub fn decode_key(bytes: &[u8]) -> Result<Key, DecodeError> {
     };
     match *parts {
         [tenant, policy, event, "judged"] => Ok(Key::Round(round(tenant, policy, event)?)),
-        [tenant, policy, event, "label", id] => {
+        [tenant, policy, event, "label", id, ref annotator @ ..] if annotator.len() <= 1 => {
             check_id("id", id)?;
-            Ok(Key::Label(round(tenant, policy, event)?, id.to_owned()))
+            let annotator = annotator.first().copied();
+            annotator.map_or(Ok(()), |annotator| check_id("annotator", annotator))?;
+            Ok(Key::Label(round(tenant, policy, event)?, id.to_owned(), annotator.map(str::to_owned)))
         }
         ["edit", id] => {
             check_id("id", id)?;

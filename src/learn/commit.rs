@@ -133,7 +133,7 @@ fn leave_out(
 fn with_labels<'a>(unfit: impl Iterator<Item = &'a Key>, keys: &[Key]) -> BTreeSet<Key> {
     let mut removed: BTreeSet<Key> = unfit.cloned().collect();
     let labels = keys.iter().filter(|key| match key {
-        Key::Label(round, _) => removed.contains(&Key::Round(round.clone())),
+        Key::Label(round, ..) => removed.contains(&Key::Round(round.clone())),
         _ => false,
     });
     let labels: Vec<_> = labels.cloned().collect();

@@ -135,8 +135,7 @@ impl Join<'_> {
                 None => (LabelStatus::Waiting, "waiting"),
             };
             // The record is kept until the commit, because the ledger record may not fit its topic.
-            let key = Key::Label(id, label.id.clone());
-            self.output.labels.entry(key).or_default().push(record);
+            self.output.labels.entry(label.key()).or_default().push(record);
             self.insert_label(LabelRecord { label, received, status }, outcome);
         }
         Ok(())

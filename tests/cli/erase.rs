@@ -102,7 +102,7 @@ fn a_subject_is_erased_and_reading_proves_it() {
             (Key::Round(id), Some(Record::Round(judged))) => {
                 assert!(judged.subject.as_deref() != Some("u3") && !theirs(&id.event), "{id:?}");
             }
-            (Key::Label(id, label), _) => assert!(!theirs(&id.event), "{id:?} {label}"),
+            (Key::Label(id, label, _), _) => assert!(!theirs(&id.event), "{id:?} {label}"),
             (key, value) => panic!("{key:?} {value:?}"),
         }
     }

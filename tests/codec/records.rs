@@ -181,7 +181,9 @@ fn keys_are_readable() {
     let round = RoundId { tenant: "acme".to_owned(), policy: "p\"".to_owned(), event: "e,1".to_owned() };
     let text = |key: &Key| String::from_utf8(encode_key(key)).unwrap();
     assert_eq!(text(&Key::Round(round.clone())), r#"["acme","p\"","e,1","judged"]"#);
-    assert_eq!(text(&Key::Label(round, "l".to_owned())), r#"["acme","p\"","e,1","label","l"]"#);
+    let label = |annotator: Option<&str>| Key::Label(round.clone(), "l".into(), annotator.map(str::to_owned));
+    assert_eq!(text(&label(None)), r#"["acme","p\"","e,1","label","l"]"#);
+    assert_eq!(text(&label(Some("ann"))), r#"["acme","p\"","e,1","label","l","ann"]"#);
     assert_eq!(text(&Key::Edit("x".to_owned())), r#"["edit","x"]"#);
     for (bytes, expected) in [
         (&b""[..], "Empty"),
@@ -191,6 +193,8 @@ fn keys_are_readable() {
         (b"[]", "BadValue key"),
         (br#"["a","b","c","label"]"#, "BadValue key"),
         (br#"["a","b","c","judged","d"]"#, "BadValue key"),
+        (br#"["a","b","c","label","d",""]"#, "EmptyId"),
+        (br#"["a","b","c","label","d","e","f"]"#, "BadValue key"),
         (br#"["edit",""]"#, "EmptyId"),
         (&[b'['; 9_000], "TooLarge"),
         (&[b'['; 99], "TooDeep"),

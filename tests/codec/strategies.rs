@@ -239,7 +239,8 @@ pub fn record() -> impl Strategy<Value = Record> {
 pub fn key() -> impl Strategy<Value = Key> {
     prop_oneof![
         round_id().prop_map(Key::Round),
-        (round_id(), id()).prop_map(|(round, id)| Key::Label(round, id)),
+        (round_id(), id(), option::of(id()))
+            .prop_map(|(round, id, annotator)| Key::Label(round, id, annotator)),
         id().prop_map(Key::Edit),
     ]
 }

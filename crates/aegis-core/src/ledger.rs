@@ -160,13 +160,14 @@ pub enum Record {
     Edit(Edit),
 }
 
-/// The key of a ledger record: (tenant, policy, event, kind, label's or edit's id).
+/// The key of a ledger record: (tenant, policy, event, kind, label's or edit's id, annotator).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// The votes of a round.
     Round(RoundId),
-    /// A label of a round.
-    Label(RoundId, String),
+    /// A label of a round: its id and its annotator. Two annotators may use one id, and the state keeps the labels of both.
+    /// Ledgers written by 0.1 have keys without the annotator.
+    Label(RoundId, String, Option<String>),
     /// An edit.
     Edit(String),
 }
@@ -203,13 +204,19 @@ impl Record {
     pub fn key(&self) -> Key {
         match self {
             Self::Round(round) => Key::Round(round.id.clone()),
-            Self::Label(record) => Key::Label(record.label.round(), record.label.id.clone()),
+            Self::Label(record) => record.label.key(),
             Self::Edit(edit) => Key::Edit(edit.id.clone()),
         }
     }
 }
 
 impl Label {
+    /// The key of the label's record.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key::Label(self.round(), self.id.clone(), self.annotator.clone())
+    }
+
     /// The id of the labelled round.
     #[must_use]
     pub fn round(&self) -> RoundId {

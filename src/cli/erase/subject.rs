@@ -56,7 +56,7 @@ impl Subject {
         let mut others: BTreeMap<RoundId, RoundRecord> = BTreeMap::new();
         ledger(config, connection, &mut |_, key, record| {
             let of = match &key {
-                Key::Round(id) | Key::Label(id, _) if rounds.contains(id) => id.clone(),
+                Key::Round(id) | Key::Label(id, ..) if rounds.contains(id) => id.clone(),
                 _ => return,
             };
             match record {
@@ -78,7 +78,7 @@ impl Subject {
         // A round that also belongs to another subject keeps its labels and that subject's votes, which may not be in the
         // ledger yet.
         let of = |key: &Key| match key {
-            Key::Round(id) | Key::Label(id, _) => Some(id.clone()),
+            Key::Round(id) | Key::Label(id, ..) => Some(id.clone()),
             Key::Edit(_) => None,
         };
         let lone: BTreeSet<RoundId> =
@@ -89,7 +89,7 @@ impl Subject {
         let instead = others.values().filter(|judged| live.contains(&Key::Round(judged.id.clone())));
         let instead: Vec<_> = instead.cloned().collect();
         let out = live.into_iter().filter(|key| match key {
-            Key::Round(id) | Key::Label(id, _) => !shared(id),
+            Key::Round(id) | Key::Label(id, ..) => !shared(id),
             Key::Edit(_) => false,
         });
         Ok((out.collect(), instead))

@@ -123,7 +123,7 @@ fn labels(
     let mut ledger = LedgerState::new();
     scan_ledger(&loaded.config, connection, &mut |record| {
         let is_of_round = match record.key() {
-            Key::Round(round) | Key::Label(round, _) => round == id,
+            Key::Round(round) | Key::Label(round, ..) => round == id,
             Key::Edit(_) => true,
         };
         if is_of_round {

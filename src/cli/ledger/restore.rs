@@ -11,6 +11,7 @@ use crate::cli::scan::{ANSWER_TIMEOUT, scan_from};
 use crate::cli::{Failure, run};
 use crate::codec;
 use crate::config::Config;
+use crate::core::ledger::Key;
 use crate::core::ledger_state::LedgerState;
 use crate::kafka::{Connection, Follower, From, Outbox, Produced, topics};
 use crate::learn::{LearnError, load_ledger};
@@ -70,8 +71,17 @@ impl TopicLedger {
         &'a self,
         store: &'a LedgerState,
     ) -> impl Iterator<Item = crate::core::ledger::Record> + 'a {
-        store.records().filter(|record| {
-            self.ledger.would_change(record) && !self.removed.contains(&codec::encode_key(&record.key()))
+        let is_removed = |key: &Key| self.removed.contains(&codec::encode_key(key));
+        store.records().filter(move |record| {
+            let removed = match record.key() {
+                // The topic may have it under the key without the annotator, as in 0.1.
+                Key::Label(round, id, annotator) => {
+                    let [new, old] = [annotator, None].map(|by| Key::Label(round.clone(), id.clone(), by));
+                    is_removed(&new) || is_removed(&old)
+                }
+                key => is_removed(&key),
+            };
+            self.ledger.would_change(record) && !removed
         })
     }
 }

@@ -136,7 +136,7 @@ fn a_record_of_several_labels_is_taken_out_whole_and_once() {
         let labels = vec![of(&record, "a", at), of(&record, "b", at), of(&other, "c", at)];
         join.labels(labels).unwrap();
     });
-    let key = |id: &str| Key::Label(label(None).round(), id.into());
+    let key = |id: &str| Label { id: id.into(), ..label(None) }.key();
     let mut unfit = BTreeSet::from([key("a")]);
     let taken: Vec<_> = output.take_records(&mut unfit).iter().map(|record| record.offset).collect();
     assert_eq!((taken, unfit), (vec![record.offset], BTreeSet::from([key("a"), key("b")])));

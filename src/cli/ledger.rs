@@ -56,7 +56,7 @@ pub fn ledger(args: &LedgerArgs) -> Result<Exit, Failure> {
     let (config, id, action) = match &args.command {
         Action::Quarantine { config, tenant, annotator } => {
             let action = EditAction::Quarantine { tenant: tenant.clone(), annotator: annotator.clone() };
-            (config, format!("quarantine:{tenant}:{annotator}"), action)
+            (config, edit_id("quarantine", tenant, annotator), action)
         }
         Action::Erase { config, tenant, subject } => {
             let Edit { id, action } = erasure(tenant, subject);
@@ -85,7 +85,12 @@ pub use restore::compare;
 /// Returns the edit that erases a subject, in all tenants if `tenant` is empty.
 pub fn erasure(tenant: &str, subject: &str) -> Edit {
     let action = EditAction::Erase { tenant: tenant.to_owned(), subject: subject.to_owned() };
-    Edit { id: format!("erase:{tenant}:{subject}"), action }
+    Edit { id: edit_id("erase", tenant, subject), action }
+}
+
+/// Returns the id of an edit. The length of the tenant tells where it ends, because both may have colons.
+fn edit_id(action: &str, tenant: &str, of: &str) -> String {
+    format!("{action}:{}:{tenant}:{of}", tenant.len())
 }
 
 /// Returns a ledger record to produce.
@@ -104,5 +109,18 @@ pub fn tombstone(config: &Config, key: &Key) -> Produced {
         payload: None,
         headers: Vec::new(),
         timestamp: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edits_of_different_subjects_have_different_ids() {
+        let ids = [("a", "b:c"), ("a:b", "c"), ("", "a:b:c"), ("1", "a"), ("", "1:a")];
+        let ids: std::collections::BTreeSet<_> =
+            ids.map(|(tenant, subject)| erasure(tenant, subject).id).into_iter().collect();
+        assert_eq!(ids.len(), 5, "{ids:?}");
     }
 }

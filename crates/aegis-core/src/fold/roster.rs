@@ -72,7 +72,7 @@ impl Roster {
     #[inline]
     pub(super) fn arrange(&self, panel: Panel, scores: &[Score], out: &mut [f64]) {
         let places = self.places.get(panel.number()).map_or(&[][..], Vec::as_slice);
-        if places.len() < out.len() {
+        if places.len() < out.len() || places.contains(&NOT_IN_ROSTER) {
             out.fill(f64::NAN);
         }
         for (place, score) in places.iter().zip(scores) {

@@ -50,6 +50,10 @@ pub(super) struct Part {
     pub below: f64,
     /// The distance from the value to the upper quantile. It may reach above `most`.
     pub above: f64,
+    /// The distances by which the truth may be off that no sample bounds. They are no error by chance, so that they add in full
+    /// in sums.
+    pub open_below: f64,
+    pub open_above: f64,
     pub variance: f64,
     /// The limits that the truth cannot pass.
     pub least: f64,
@@ -59,12 +63,12 @@ pub(super) struct Part {
 impl Part {
     /// The lower end of the interval.
     pub(super) fn low(self) -> f64 {
-        (self.value - self.below).max(self.least)
+        (self.value - self.below - self.open_below).max(self.least)
     }
 
     /// The upper end of the interval.
     pub(super) fn high(self) -> f64 {
-        (self.value + self.above).min(self.most)
+        (self.value + self.above + self.open_above).min(self.most)
     }
 
     /// `factor` times the part.
@@ -72,11 +76,14 @@ impl Part {
         let size = factor.abs();
         let ends = |low: f64, high: f64| if factor < 0.0 { (high, low) } else { (low, high) };
         let (below, above) = ends(self.below, self.above);
+        let (open_below, open_above) = ends(self.open_below, self.open_above);
         let (least, most) = ends(self.least, self.most);
         Self {
             value: factor * self.value,
             below: size * below,
             above: size * above,
+            open_below: size * open_below,
+            open_above: size * open_above,
             variance: factor * factor * self.variance,
             least: factor * least,
             most: factor * most,
@@ -89,6 +96,8 @@ impl Part {
             value: self.value + other.value,
             below: hypotenuse(self.below, other.below),
             above: hypotenuse(self.above, other.above),
+            open_below: self.open_below + other.open_below,
+            open_above: self.open_above + other.open_above,
             variance: self.variance + other.variance,
             least: self.least + other.least,
             most: self.most + other.most,
@@ -140,6 +149,7 @@ pub(super) fn ratio(a: Part, b: Part) -> Option<Part> {
         variance,
         least: 0.0,
         most: 1.0,
+        ..Part::default()
     })
 }
 
@@ -196,6 +206,7 @@ mod tests {
             variance: deviation * deviation,
             least: 0.0,
             most: f64::INFINITY,
+            ..Part::default()
         }
     }
 

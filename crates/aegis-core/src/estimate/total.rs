@@ -202,6 +202,7 @@ impl Stratum {
             // The labels themselves bound the number.
             least: self.targets.0,
             most: self.decisions - safe,
+            ..Part::default()
         }
     }
 }
@@ -226,11 +227,11 @@ fn set(strata: &[Stratum; CLASSES]) -> Set {
         set.unanswered.low -= unanswered * part.value;
         missing += unanswered * (stratum.decisions - part.value);
     }
-    // The uncovered decisions are not drawn: their distances add to both sides in full.
+    // The uncovered decisions are not drawn: any number of them may be unsafe.
     let uncovered = set.uncovered as f64;
     set.unsafe_events.value += without;
-    set.unsafe_events.below += without;
-    set.unsafe_events.above += uncovered - without;
+    set.unsafe_events.open_below += without;
+    set.unsafe_events.open_above += uncovered - without;
     set.unsafe_events.most += uncovered;
     set.unanswered.low += set.unsafe_events.value;
     set.unanswered.high = set.unsafe_events.value + missing;

@@ -92,6 +92,18 @@ fn without_audits_recall_is_open() {
 }
 
 #[test]
+fn decisions_that_no_review_could_reach_may_all_be_wrong_on_both_sides_at_once() {
+    let rows: Vec<_> = times(1_000, observed(0.95, 0.0, Review::NotRequested))
+        .chain(times(1_000, observed(0.05, 0.0, Review::NotRequested)))
+        .chain(times(10, observed(0.5, 1.0, Review::Answered(0.0))))
+        .collect();
+    let found = estimates(&rows);
+    let (errors, prevalence) = (found.error_rate.unwrap(), found.prevalence.unwrap());
+    assert!(errors.low < 0.01 && errors.high > 0.99, "{errors:?}");
+    assert!(prevalence.low < 0.01 && prevalence.high > 0.99, "{prevalence:?}");
+}
+
+#[test]
 fn unanswered_requests_have_bounds_that_hold_whatever_their_answers_are() {
     // Reviewers answer only the unsafe half of the 200 flagged events.
     let rows: Vec<_> = times(100, observed(0.9, 1.0, Review::Answered(1.0)))

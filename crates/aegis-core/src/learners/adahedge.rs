@@ -28,7 +28,7 @@ impl AdaHedge {
     }
 
     /// Writes the unnormalised weights of the awake experts (zero for sleepers) and returns their sum.
-    /// While the gap is zero, η is infinite and the leaders share all weight.
+    /// While the gap is zero, or so small that η overflows, η is infinite and the leaders share all weight.
     #[inline(always)]
     fn weigh(&self, awake: impl Fn(usize) -> bool, out: &mut [f64]) -> f64 {
         let eta = self.ln_n / self.gap;
@@ -39,7 +39,7 @@ impl AdaHedge {
         let mut total = 0.0;
         for (at, (out, loss)) in out.iter_mut().zip(&self.loss).enumerate() {
             let lead = loss - least;
-            let mass = if self.gap > 0.0 { exp(-eta * lead) } else { f64::from(u8::from(lead == 0.0)) };
+            let mass = if eta.is_finite() { exp(-eta * lead) } else { f64::from(u8::from(lead == 0.0)) };
             *out = if awake(at) { mass } else { 0.0 };
             total += *out;
         }
@@ -59,10 +59,10 @@ impl AdaHedge {
     fn mix_loss(&self, votes: &[f64], total: f64, target: f64) -> f64 {
         let weighing = || votes.iter().zip(&self.masses).filter(|(_, mass)| **mass > 0.0);
         let least = weighing().map(|(vote, _)| (vote - target).abs()).fold(f64::INFINITY, f64::min);
-        if self.gap <= 0.0 {
+        let eta = self.ln_n / self.gap;
+        if !eta.is_finite() {
             return least;
         }
-        let eta = self.ln_n / self.gap;
         let sum: f64 =
             weighing().map(|(vote, mass)| mass * exp(-eta * ((vote - target).abs() - least))).sum();
         least - ln(sum / total) / eta
@@ -120,5 +120,23 @@ impl Learner for AdaHedge {
 
     fn bound(&self, _: &Against) -> Option<f64> {
         Some(2.0 * self.gap)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn votes_close_to_the_least_number_do_no_harm() {
+        let mut learner = AdaHedge::new(&["a", "b"]);
+        for votes in [[0.0, 1e-309], [0.9, 0.1], [0.8, 0.2]] {
+            let round = RoundInput { votes: &votes, features: None, event: "e" };
+            let p = learner.step(&round, 0.0);
+            assert!((0.0..=1.0).contains(&p), "{p}");
+        }
+        let votes = [0.9, 0.1];
+        let p = learner.predict(&RoundInput { votes: &votes, features: None, event: "e" });
+        assert!(p < 0.3, "{p}: the second expert was right");
     }
 }

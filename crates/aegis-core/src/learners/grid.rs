@@ -1,8 +1,9 @@
 //! The Fixed-Share grid: η in {.1, .3, 1} times α in {0, .0001, .001, .01}, mixed by AdaNormalHedge.
 //! It has no parameter, and one of its twelve members suits the pace at which the experts change.
 //!
-//! Proven: the regret against an expert is at most AdaNormalHedge's bound against any of the twelve
-//! members plus that member's own bound against the expert. The least of these twelve sums is reported.
+//! Proven: the regret against an expert that was always awake is at most AdaNormalHedge's bound against any of the twelve
+//! members plus that member's own bound against the expert. The least of these twelve sums is reported. Against an expert that
+//! slept there is no bound: the regret counts its awake rounds only, and AdaNormalHedge's bound is over all rounds.
 
 use super::adanormalhedge::Regrets;
 use super::fixed_share::{self, LEAST_SHARE};
@@ -229,6 +230,9 @@ impl Learner for FixedShareGrid {
     }
 
     fn bound(&self, against: &Against) -> Option<f64> {
+        if against.awake < against.rounds {
+            return None;
+        }
         let n = self.names.len();
         let uniform = -ln(n as f64);
         let through = parameters().enumerate().map(|(member, (eta, alpha))| {

@@ -65,7 +65,7 @@ fn bounds_are_never_missing_where_one_is_promised() {
         Name::Brier,
         Name::Default,
     ];
-    for stream in [stochastic(1, 8, 200, true), sleeping(2, 8, 200)] {
+    for (slept, stream) in [(false, stochastic(1, 8, 200, true)), (true, sleeping(2, 8, 200))] {
         for spec in SPECS {
             let mut learner = build(spec, 8);
             let (_, tally) = play(learner.as_mut(), &stream);
@@ -76,6 +76,13 @@ fn bounds_are_never_missing_where_one_is_promised() {
             }
             if [Name::Stacking, Name::Reading, Name::Majority, Name::Fpl, Name::Squint].contains(&name) {
                 assert_eq!(proven, 0, "{spec}: the bound is not proven");
+            }
+            if name == Name::FixedShareGrid {
+                assert_eq!(
+                    proven,
+                    if slept { 0 } else { 8 },
+                    "{spec}: proven against experts that never slept"
+                );
             }
         }
     }

@@ -82,6 +82,26 @@ fn nothing_is_read_without_a_session_or_with_a_wrong_token() {
 }
 
 #[test]
+fn after_the_login_no_address_leads_to_another_site() {
+    let (world, browser) = (World::start(), Browser::start());
+    for (next, path) in [
+        ("/.//elsewhere.example/experts", "//elsewhere.example/experts"),
+        ("/..//elsewhere.example", "//elsewhere.example"),
+        ("//elsewhere.example/", "/"),
+        ("/%5Celsewhere.example", "/"),
+        ("https://elsewhere.example/", "/"),
+        ("/experts?policy=default", "/experts"),
+    ] {
+        browser.open_page(&format!("{}/login?next={next}", world.address));
+        browser.run("document.getElementById('secret').focus()");
+        browser.keys(&format!("{}{}", world.viewer, key::ENTER));
+        let there =
+            format!("return location.origin === '{}' && location.pathname === '{path}'", world.address);
+        browser.until(&format!("{next} leads to {path}"), &there);
+    }
+}
+
+#[test]
 fn a_wrong_token_is_refused_on_the_page_and_a_right_one_leads_on() {
     let (world, browser) = (World::start(), Browser::start());
     browser.open(&format!("{}/experts", world.address));

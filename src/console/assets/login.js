@@ -3,11 +3,12 @@ import { post } from "/assets/shell.js";
 const form = document.getElementById("login");
 const message = document.getElementById("message");
 
-/** Returns the page to go to: one of this console, never another site. */
+/** Returns the page to go to: one of this console, never another site. The address is whole, because a path such as
+ * `//host`, which is what `/.//host` becomes, would be read as another site. */
 function next() {
   const wanted = new URLSearchParams(location.search).get("next") ?? "/";
   const url = new URL(wanted, location.origin);
-  return wanted.startsWith("/") && url.origin === location.origin ? url.pathname + url.search : "/";
+  return wanted.startsWith("/") && url.origin === location.origin ? url.href : "/";
 }
 
 form.addEventListener("submit", async (event) => {

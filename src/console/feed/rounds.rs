@@ -136,7 +136,8 @@ impl Rounds {
             threshold: decision.threshold as f32,
             panel,
             votes: votes.collect(),
-            label: None,
+            // An event that is decided again keeps its label.
+            label: self.rounds.get(&key).and_then(|known| known.label),
         };
         if self.rounds.insert(key, round).is_none() {
             self.order.push_back(key);
@@ -277,6 +278,17 @@ mod tests {
         let retraction = Label { retracts: Some("l2".into()), ..retraction };
         rounds.label(&retraction, None, None);
         assert!(rounds.agreement(None).is_empty());
+    }
+
+    #[test]
+    fn an_event_that_is_decided_again_keeps_its_label() {
+        let mut rounds = Rounds::default();
+        let decided = decision(0, &[("a", 0.5, false)]);
+        rounds.decision(&decided);
+        rounds.label(&label(&decided, "l", Source::Review), Some(1.0), None);
+        rounds.decision(&decision(0, &[("a", 1.0, false)]));
+        let expected = Agreement { labels: 1, agreed: 1, brier: 0.0 };
+        assert_eq!(rounds.agreement(None)[&Some("a".to_owned())], expected);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::content::{Message, turns};
-use super::decide::{Draft, answer, reason};
+use super::decide::{Draft, answer};
 use super::refusal::Refusal;
 use super::server::{App, Body};
 use crate::core::decision::Decision;
@@ -127,9 +127,9 @@ impl App {
         let blocked = decisions.iter().find(|decision| self.blocks(decision));
         let action = match (blocked, decisions.last()) {
             (Some(blocked), _) => {
-                Action::Reject { body: body.to_owned(), status_code: REJECTED, reason: reason(blocked) }
+                Action::Reject { body: body.to_owned(), status_code: REJECTED, reason: self.reason(blocked) }
             }
-            (None, last) => Action::Pass { reason: last.map(reason).unwrap_or_default() },
+            (None, last) => Action::Pass { reason: last.map(|last| self.reason(last)).unwrap_or_default() },
         };
         answer(decisions, Answer { action })
     }

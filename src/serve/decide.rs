@@ -313,19 +313,6 @@ pub fn mark(decisions: &[Decision], mut response: Response) -> Response {
     response
 }
 
-/// Returns the reason for a block, for people. It does not quote the text.
-pub fn reason(decision: &Decision) -> String {
-    let Decision { id, action, probability, categories, .. } = decision;
-    let mut categories: Vec<_> =
-        categories.iter().filter(|found| found.score >= decision.threshold).collect();
-    categories.sort_by(|a, b| b.score.total_cmp(&a.score));
-    let found: Vec<_> =
-        categories.iter().take(3).map(|found| format!("{} {:.2}", found.category, found.score)).collect();
-    let p = probability.map_or_else(|| "no expert voted".to_owned(), |p| format!("P(unsafe) {p:.2}"));
-    let found = if found.is_empty() { String::new() } else { format!("; {}", found.join(", ")) };
-    format!("policy {}: {} ({p}{found}; event {})", id.policy, action.word(), id.event)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

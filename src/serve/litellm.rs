@@ -10,7 +10,7 @@ use axum::response::Response;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::decide::{Draft, answer, reason};
+use super::decide::{Draft, answer};
 use super::refusal::Refusal;
 use super::server::{App, Body};
 use crate::core::event::{Role, Turn, check_id};
@@ -86,5 +86,8 @@ pub async fn guardrail(State(app): State<Arc<App>>, Body { head, bytes }: Body) 
     let decisions = app.decide(&head, drafts).await?;
     let blocked = decisions.iter().find(|decision| app.blocks(decision));
     let action = if blocked.is_some() { "BLOCKED" } else { "NONE" };
-    Ok(answer(&decisions, Answer { action: action.into(), blocked_reason: blocked.map(reason) }))
+    Ok(answer(
+        &decisions,
+        Answer { action: action.into(), blocked_reason: blocked.map(|blocked| app.reason(blocked)) },
+    ))
 }

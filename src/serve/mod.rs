@@ -26,6 +26,7 @@ mod nemo;
 mod openai;
 mod openapi;
 mod rate;
+mod reason;
 mod recorder;
 mod refusal;
 mod server;

@@ -12,11 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use super::content::{Part, join};
 use super::decide::{Draft, answer};
+use super::reason::category_threshold;
 use super::refusal::Refusal;
 use super::server::{App, Body};
 use crate::core::decision::Decision;
 use crate::core::event::{Role, Turn};
 use crate::core::policy::Policy;
+use crate::core::vote::CategoryScore;
 
 /// A request.
 #[derive(Deserialize, JsonSchema)]
@@ -138,21 +140,25 @@ impl<T> Categories<T> {
     }
 }
 
+/// What a decision says of a category.
+struct Found {
+    score: f64,
+    /// `true` if the score of one of its slugs reaches the threshold of that slug.
+    is_reached: bool,
+}
+
 impl Mapped {
-    /// Returns the score of the category and the threshold that it is compared with, or `None` if no expert gives it.
-    fn score(&self, decision: &Decision, policy: Option<&Policy>) -> Option<(f64, f64)> {
-        let greatest = |slugs: &[&str]| {
-            let found = decision.categories.iter().filter(|found| slugs.contains(&found.category.as_str()));
-            found.max_by(|a, b| a.score.total_cmp(&b.score))
+    /// Returns what a decision says of the category, or `None` if no expert gives it.
+    fn found(&self, decision: &Decision, policy: Option<&Policy>) -> Option<Found> {
+        let of = |slugs: &'static [&str]| {
+            decision.categories.iter().filter(move |found| slugs.contains(&found.category.as_str()))
         };
-        let found = greatest(self.any)?;
-        let rule = policy.and_then(|policy| policy.categories.get(&found.category));
-        let threshold = rule.map_or(decision.threshold, |rule| rule.threshold);
-        let score = match self.and {
-            [] => found.score,
-            and => found.score.min(greatest(and)?.score),
+        let greatest = |slugs| of(slugs).map(|found| found.score).max_by(f64::total_cmp);
+        let limit = if self.and.is_empty() { f64::INFINITY } else { greatest(self.and)? };
+        let is_reached = |found: &CategoryScore| {
+            found.score.min(limit) >= category_threshold(decision, policy, &found.category)
         };
-        Some((score, threshold))
+        Some(Found { score: greatest(self.any)?.min(limit), is_reached: of(self.any).any(is_reached) })
     }
 }
 
@@ -180,17 +186,17 @@ impl App {
     fn result(&self, decision: &Decision) -> ModerationResult {
         let policies = self.policies.now();
         let policy = policies.get(&decision.id.policy);
-        let score = |mapped: &Mapped| mapped.score(decision, policy);
+        let found = |mapped: &Mapped| mapped.found(decision, policy);
         let flagged = self.blocks(decision);
         ModerationResult {
             flagged,
             // One expert may be sure of a category, and all together not: a text that passes has none.
             categories: Categories::map(|mapped| {
-                flagged && score(mapped).is_some_and(|(score, threshold)| score >= threshold)
+                flagged && found(mapped).is_some_and(|found| found.is_reached)
             }),
-            category_scores: Categories::map(|mapped| score(mapped).map_or(0.0, |(score, _)| score)),
+            category_scores: Categories::map(|mapped| found(mapped).map_or(0.0, |found| found.score)),
             category_applied_input_types: Categories::map(|mapped| {
-                score(mapped).map(|_| "text".to_owned()).into_iter().collect()
+                found(mapped).map(|_| "text".to_owned()).into_iter().collect()
             }),
             aegis: Decided {
                 event_id: decision.id.event.clone(),
@@ -202,5 +208,34 @@ impl App {
                 policy_version: decision.policy_version.clone(),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ledger::RoundId;
+    use crate::core::policy::{Action, CategoryRule};
+
+    #[test]
+    fn a_category_is_found_if_one_of_its_slugs_reaches_its_own_threshold() {
+        let id = RoundId { tenant: "t".into(), policy: "default".into(), event: "e1".into() };
+        let score = |category: &str, score| CategoryScore { category: category.into(), score };
+        let categories = vec![score("violence", 0.8), score("threat", 0.7), score("hate", 0.75)];
+        let decision = Decision { threshold: 0.5, categories, ..Decision::example(id, 5) };
+        let mut policy = Policy::example("default");
+        for (category, threshold) in [("violence", 0.95), ("threat", 0.6), ("hate", 0.78)] {
+            policy.categories.insert(category.into(), CategoryRule { threshold, action: Action::Block });
+        }
+        let of = |any, and, policy| {
+            let found = Mapped { any, and }.found(&decision, policy)?;
+            Some((found.score, found.is_reached))
+        };
+        assert_eq!(of(&["violence", "threat"], &[], Some(&policy)), Some((0.8, true)), "by the threat");
+        assert_eq!(of(&["violence"], &[], Some(&policy)), Some((0.8, false)));
+        assert_eq!(of(&["hate"], &["threat"], None), Some((0.7, true)), "at most the threat's score");
+        assert_eq!(of(&["hate"], &["threat"], Some(&policy)), Some((0.7, false)));
+        assert_eq!(of(&["hate"], &["weapons"], None), None);
+        assert_eq!(of(&["sexual"], &[], None), None);
     }
 }

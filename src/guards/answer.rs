@@ -142,12 +142,9 @@ fn joined(value: &Value) -> String {
     }
 }
 
-/// The answer behind its closed `<think>` block. `None` if the block is not closed.
+/// The answer behind its closed `<think>` block, which the prompt may have opened. `None` if a block is not closed.
 fn without_thoughts(answer: &str) -> Option<&str> {
-    if !answer.contains("<think>") {
-        return Some(answer);
-    }
-    let (_, rest) = answer.split_once("</think>")?;
+    let rest = answer.split_once("</think>").map_or(answer, |(_, rest)| rest);
     (!rest.contains("<think>")).then_some(rest)
 }
 

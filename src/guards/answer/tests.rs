@@ -59,6 +59,8 @@ fn answers_of_every_grammar_are_read() {
         ),
         ("qwen3guard-strict", assistant, "Safety: Safe\nCategories: None\nRefusal: No", false, &[]),
         ("qwen3guard-strict", user, "<think>\nhm\n</think>\nSafety: Safe\nCategories: None", false, &[]),
+        // The prompt of a server may have opened the block.
+        ("qwen3guard-strict", user, "Safety: Unsafe\n</think>\nSafety: Safe\nCategories: None", false, &[]),
         ("shieldgemma-sexual", user, "Yes. It violates", true, &["sexual"]),
         ("granite-guardian", user, "No\n<confidence> High </confidence>", false, &[]),
         ("aegis-small", user, "Verdict: unsafe", true, &[]),

@@ -132,11 +132,13 @@ fn a_request_is_repeated_only_so_often_and_only_if_that_can_help() {
 /// The pause ends after the deadline, so nothing waits for it, and it holds up the other texts.
 #[test]
 fn a_long_pause_that_a_server_asks_for_is_an_abstention_at_once() {
-    let server = Server::start(|_| Reply::Answer(429, "Retry-After: 3600\r\n", String::new()));
-    let panel = open(&folder(&server, "deadline_ms = 50000\n"), |_| {});
-    assert_eq!(outcomes(&panel, "text"), (Err(Abstention::Overload), Ok(0.125)));
-    assert_eq!(outcomes(&panel, "a bad text"), (Err(Abstention::Overload), Ok(0.875)));
-    assert_eq!(server.requests().len(), 1);
+    for busy in ["Retry-After: 3600\r\n", "Retry-After: 99999999999999999999\r\n"] {
+        let server = Server::start(move |_| Reply::Answer(429, busy, String::new()));
+        let panel = open(&folder(&server, "deadline_ms = 50000\n"), |_| {});
+        assert_eq!(outcomes(&panel, "text"), (Err(Abstention::Overload), Ok(0.125)));
+        assert_eq!(outcomes(&panel, "a bad text"), (Err(Abstention::Overload), Ok(0.875)));
+        assert_eq!(server.requests().len(), 1);
+    }
 }
 
 /// The server does not take these texts, whatever the reason is. Other texts are still sent.

@@ -231,7 +231,9 @@ impl RemoteExpert {
         let pause = FIRST_PAUSE * 2_u32.saturating_pow(failures.saturating_sub(1).min(16));
         let pause = pause.mul_f64(1.0 - fastrand::f64() / 2.0);
         let is_over = !failure.is_retryable || failures > self.retries;
-        if is_over || Instant::now() + failure.retry_after.unwrap_or(pause) >= deadline {
+        // A server may ask for any number of seconds.
+        let next = Instant::now().checked_add(failure.retry_after.unwrap_or(pause));
+        if is_over || next.is_none_or(|next| next >= deadline) {
             return None;
         }
         // A pause that the server asks for holds up the other requests too, and `pace` waits for its end.

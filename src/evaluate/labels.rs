@@ -26,6 +26,8 @@ const CAUTION: [&str; 3] = ["needs caution", "needs_caution", "needs-caution"];
 
 /// Words that are no vote.
 const NO_VOTE: [&str; 5] = ["unsure", "unclear", "unknown", "n/a", "nan"];
+/// The greatest number of votes of a word. Sums of greater ones would overflow.
+const MAX_COUNT: f64 = 1e9;
 
 /// The problem of a label that has no value. It does not quote the label.
 pub(super) const NO_VERDICT: &str =
@@ -136,7 +138,7 @@ impl Meaning {
             }
             Value::Array(labels) => labels.iter().try_for_each(|label| self.add(label, votes)),
             Value::Object(labels) => {
-                let count = |value: &Value| value.as_f64().filter(|count| *count >= 0.0);
+                let count = |value: &Value| value.as_f64().filter(|count| (0.0..=MAX_COUNT).contains(count));
                 let words = labels.keys().all(|word| self.word(word).is_some());
                 if words && labels.values().all(|value| count(value).is_some()) {
                     for (word, value) in labels {
@@ -183,6 +185,7 @@ mod tests {
         assert_eq!(target(&plain, json!("inf")), Err(NO_VERDICT));
         assert_eq!(target(&plain, json!("perhaps")), Err(NO_VERDICT));
         assert_eq!(target(&plain, json!(2)), Err(NO_SHARE));
+        assert_eq!(target(&plain, json!({"unsafe": 1e308, "harmful": 1e308})), Err(NO_SHARE));
     }
 
     #[test]

@@ -151,11 +151,9 @@ impl LabelledEvent {
         let others: Vec<f64> =
             self.gold.iter().filter(|(by, _)| by.as_deref() != annotator).map(|(_, value)| *value).collect();
         let mean = others.iter().sum::<f64>() / others.len() as f64;
-        if others.is_empty() || (mean - 0.5).abs() < 1e-12 && others.len() > 1 {
-            None
-        } else {
-            Some(mean >= 0.5)
-        }
+        let harmful = others.iter().filter(|value| is_harmful(**value)).count();
+        let is_divided = (mean - 0.5).abs() < 1e-12 && (1..others.len()).contains(&harmful);
+        (!others.is_empty() && !is_divided).then(|| is_harmful(mean))
     }
 }
 

@@ -67,6 +67,24 @@ fn agreement_is_counted_on_shared_events() {
 }
 
 #[test]
+fn gold_labels_that_agree_on_a_value_in_the_middle_are_a_known_answer() {
+    let by = |annotator: &str, finding| Label {
+        source: Source::Gold,
+        ..Label { annotator: Some(annotator.into()), ..label("e1", annotator, finding) }
+    };
+    let answered = |finding: [Finding; 2]| {
+        let labels = [by("lead", finding[0]), by("chief", finding[1]), label("e1", "ann", Finding::Unsafe)];
+        let mapping = |_: &str| Mapping { needs_caution: 0.5, ..Mapping::default() };
+        let settings =
+            Settings { policy: None, tenant: None, longest_gap: 60_000, floor: 0.8, mapping: &mapping };
+        let report = measure(&ledger(labels), &settings);
+        of(&report.groups[0], "ann").gold.answers
+    };
+    assert_eq!(answered([Finding::NeedsCaution, Finding::NeedsCaution]), 1);
+    assert_eq!(answered([Finding::Unsafe, Finding::Safe]), 0, "they are divided");
+}
+
+#[test]
 fn reviewers_are_measured_on_gold_and_gold_is_not_measured_on_itself() {
     use Finding::{Safe, Unsafe};
     let calibration = |event: &str, annotator: &str, finding| Label {

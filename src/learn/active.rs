@@ -25,6 +25,8 @@ use crate::store::Store;
 const REPORT_INTERVAL: Duration = Duration::from_millis(500);
 /// The time between two searches for labels that have waited too long, and for days of the index past the horizon.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
+/// The time for which a tick reads what has come about the election.
+const ELECTION_WAIT: Duration = Duration::from_millis(1);
 
 /// The outcome of a tick.
 pub(super) enum Control {
@@ -145,7 +147,8 @@ impl<'a> ActiveLearner<'a> {
         if self.learn.shutdown.requested() {
             return Err(Exit::End(End::Stopped));
         }
-        if matches!(election.poll(Duration::ZERO)?, Polled::Revoked { .. }) {
+        // With a wait the poll takes everything that has come meanwhile, and without one a single event.
+        if matches!(election.poll(ELECTION_WAIT)?, Polled::Revoked { .. }) {
             return Err(Exit::End(End::Superseded));
         }
         self.reload_policies();
@@ -334,8 +337,14 @@ impl<'a> ActiveLearner<'a> {
     pub(super) fn finish(mut self, end: End) -> Result<End, LearnError> {
         if matches!(end, End::Stopped) {
             let aborted = || self.learn.shutdown.aborted();
-            let Publishing(began) = self.publisher.finish(&mut self.ledger, &mut self.outbox, aborted)?;
-            self.traces.published(began, &mut self.unpublished);
+            match self.publisher.finish(&mut self.ledger, &mut self.outbox, aborted) {
+                Ok(Publishing(began)) => self.traces.published(began, &mut self.unpublished),
+                Err(error) => {
+                    // Dropping the source would wait for the group without a limit.
+                    self.labels.close(self.learn.leave_timeout());
+                    return Err(error);
+                }
+            }
         }
         self.labels.close(self.learn.leave_timeout());
         Ok(end)

@@ -107,7 +107,11 @@ impl Health {
     /// `name` holds until they have waited for `bound`. The gauge is computed when it is read, because the role may be
     /// blocked.
     pub fn waits(&self, name: &'static str, since: Option<Instant>, bound: Duration) {
-        self.lock().waits.insert(self.role, since);
+        let mut conditions = self.lock();
+        if !conditions.ended.contains(self.role) {
+            conditions.waits.insert(self.role, since);
+        }
+        drop(conditions);
         let late = |_| format!("records wait, and none have been committed for {} s", bound.as_secs_f64());
         let note = since.map(late).unwrap_or_default();
         self.put(name, Condition { holds: true, note, until: since.map(|since| since + bound) });

@@ -63,6 +63,13 @@ struct State {
     panicked: Option<&'static str>,
 }
 
+impl State {
+    fn finish(&mut self, reason: StopReason) {
+        self.first = Some(reason);
+        tracing::info!("stopping: work in progress is finished; a second signal aborts it");
+    }
+}
+
 /// The requested stage of the shutdown. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
@@ -109,10 +116,7 @@ impl Shutdown {
     pub fn request(&self, reason: StopReason) {
         let mut state = self.state();
         match state.first {
-            None => {
-                state.first = Some(reason);
-                tracing::info!("stopping: work in progress is finished; a second signal aborts it");
-            }
+            None => state.finish(reason),
             Some(_) => {
                 state.aborted = true;
                 tracing::info!("stopping at once: work in progress is aborted");
@@ -124,9 +128,12 @@ impl Shutdown {
 
     /// Requests to finish unless that has been requested already. Never requests to abort.
     pub fn finish(&self, reason: StopReason) {
-        if !self.requested() {
-            self.request(reason);
+        let mut state = self.state();
+        if state.first.is_none() {
+            state.finish(reason);
         }
+        drop(state);
+        self.shared.1.notify_all();
     }
 
     /// Requests to finish because a thread of this part of the process has panicked. Logs nothing, so that a panic hook

@@ -49,19 +49,21 @@ pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
         Action::List { config, output: Output::Text } => {
             let config = config.load()?.config;
             let panel = run::panel(&config)?;
-            outln!("{:<18} {:<11} {:<10} {:>5}  what", "expert", "kind", "state", "AUC");
+            let width = id_width(&panel);
+            outln!("{:<width$} {:<11} {:<10} {:>5}  what", "expert", "kind", "state", "AUC");
             for expert in panel.experts() {
                 let auc = expert.auc.map_or_else(|| "-".into(), |auc| format!("{auc:.3}"));
                 let (id, kind, state) = (&expert.id, expert.kind.word(), expert.state.word());
                 let (what, licence, reads) = (&expert.description, &expert.licence, reads(expert));
                 let shadow = if is_shadow(expert, &config) { "; in shadow" } else { "" };
-                outln!("{id:<18} {kind:<11} {state:<10} {auc:>5}  {what} ({licence}){reads}{shadow}");
+                outln!("{id:<width$} {kind:<11} {state:<10} {auc:>5}  {what} ({licence}){reads}{shadow}");
             }
             print_encoder(&panel);
         }
         Action::Test { config, text } => {
             let panel = run::panel(&config.load()?.config)?;
-            outln!("{:<18} {:>8} {:>7} {:>9}  categories", "expert", "P(unsafe)", "tokens", "time");
+            let width = id_width(&panel);
+            outln!("{:<width$} {:>8} {:>7} {:>9}  categories", "expert", "P(unsafe)", "tokens", "time");
             for found in panel.examine(text) {
                 let tokens = found.tokens.map_or_else(|| "-".into(), |tokens| tokens.to_string());
                 let time = format!("{:.2} ms", found.time.as_secs_f64() * 1e3);
@@ -72,12 +74,17 @@ pub fn experts(args: &ExpertsArgs) -> Result<Exit, Failure> {
                     }
                     Outcome::Abstained(reason) => ("abstains".into(), reason.word().into()),
                 };
-                outln!("{:<18} {score:>8} {tokens:>7} {time:>9}  {categories}", found.vote.expert);
+                outln!("{:<width$} {score:>8} {tokens:>7} {time:>9}  {categories}", found.vote.expert);
             }
             print_encoder(&panel);
         }
     }
     Ok(Exit::Success)
+}
+
+/// Returns the width of the column of ids.
+fn id_width(panel: &Panel) -> usize {
+    panel.experts().iter().map(|expert| expert.id.len()).max().unwrap_or_default().max(18)
 }
 
 /// Prints the encoders that give the learner's features: the first digits of the id are those that readiness names.

@@ -22,7 +22,8 @@ pub struct Console {
     /// `proxy_secret_file`. If empty, no header is trusted.
     pub proxy_header: String,
     /// A file with the secret that the proxy sends in the header `x-aegis-proxy-secret`, relative to the configuration's
-    /// folder. Without it, a page of another site could send the header to a console on the same machine.
+    /// folder. `proxy_header` needs it: without a secret, a page of another site could send the header to a console on the
+    /// same machine.
     pub proxy_secret_file: PathBuf,
     /// If true, the page of reviews shows the texts of messages. No other page ever does.
     pub show_text: bool,

@@ -74,8 +74,8 @@ struct Search<'a> {
     budget: usize,
 }
 
-/// Decides whether any of the `unasked` experts could change the ruling on an event. `votes` are those that are known; a
-/// vote of an unasked expert among them is taken for an abstention.
+/// Decides whether any of the `unasked` experts could change the ruling on an event. `votes` are those that are known; none of
+/// them is a vote of an unasked expert, but an abstention of it may be among them.
 ///
 /// The event must have something to judge: otherwise no expert is asked.
 pub fn decisive(

@@ -140,7 +140,7 @@ impl<T> Categories<T> {
     }
 }
 
-/// What a decision says of a category.
+/// The score of a category in a decision.
 struct Found {
     score: f64,
     /// `true` if the score of one of its slugs reaches the threshold of that slug.
@@ -148,7 +148,7 @@ struct Found {
 }
 
 impl Mapped {
-    /// Returns what a decision says of the category, or `None` if no expert gives it.
+    /// Returns the score of the category in a decision, or `None` if no expert gives it.
     fn found(&self, decision: &Decision, policy: Option<&Policy>) -> Option<Found> {
         let of = |slugs: &'static [&str]| {
             decision.categories.iter().filter(move |found| slugs.contains(&found.category.as_str()))

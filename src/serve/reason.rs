@@ -1,4 +1,4 @@
-//! Why a decision blocks: the categories that reached their thresholds.
+//! The reason for a block: the categories that reached their thresholds.
 
 use super::server::App;
 use crate::core::decision::Decision;

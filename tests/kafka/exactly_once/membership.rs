@@ -185,7 +185,7 @@ fn a_member_without_partitions_leaves_at_once() {
     let until = Instant::now() + WAIT;
     let poll = |source: &mut Source| drop(source.poll(Duration::from_millis(50)).unwrap());
     while members(&connection, "spare") < 2 || members_of_one.iter().all(|one| one.assigned().is_empty()) {
-        assert!(Instant::now() < until, "nobody has the partition");
+        assert!(Instant::now() < until, "no member has the partition");
         members_of_one.iter_mut().for_each(poll);
     }
     let (mut active, spare): (Vec<_>, Vec<_>) =
@@ -198,8 +198,7 @@ fn a_member_without_partitions_leaves_at_once() {
     assert_eq!(members(&connection, "spare"), 0);
 }
 
-/// Whatever the group does at that time: it rebalances all the time, because each member that joins or leaves begins a
-/// rebalance.
+/// Each member that joins or leaves begins a rebalance, so that others leave at any stage of one.
 #[test]
 fn members_come_and_go_while_their_group_rebalances() {
     const MEMBERS: u64 = 12;

@@ -335,19 +335,15 @@ impl<'a> ActiveLearner<'a> {
 
     /// Ends the active time. After a request to stop, publishes what is still unpublished; then leaves the labels' group.
     pub(super) fn finish(mut self, end: End) -> Result<End, LearnError> {
+        let mut published = Ok(());
         if matches!(end, End::Stopped) {
             let aborted = || self.learn.shutdown.aborted();
-            match self.publisher.finish(&mut self.ledger, &mut self.outbox, aborted) {
-                Ok(Publishing(began)) => self.traces.published(began, &mut self.unpublished),
-                Err(error) => {
-                    // Dropping the source would wait for the group without a limit.
-                    self.labels.close(self.learn.leave_timeout());
-                    return Err(error);
-                }
-            }
+            let finished = self.publisher.finish(&mut self.ledger, &mut self.outbox, aborted);
+            published = finished.map(|Publishing(began)| self.traces.published(began, &mut self.unpublished));
         }
+        // After an error too: dropping the source would wait for the group without a limit.
         self.labels.close(self.learn.leave_timeout());
-        Ok(end)
+        published.map(|()| end)
     }
 }
 

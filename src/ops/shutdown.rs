@@ -64,6 +64,7 @@ struct State {
 }
 
 impl State {
+    /// Notes the first request, and logs it.
     fn finish(&mut self, reason: StopReason) {
         self.first = Some(reason);
         tracing::info!("stopping: work in progress is finished; a second signal aborts it");
